@@ -1,0 +1,92 @@
+"""The nouns of the data side.
+
+What is made once per record is a NamedTuple, which costs a quarter of a frozen dataclass to create.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+Role = Literal["user", "assistant", "tool_call", "tool_result"]
+"""Who speaks in a turn, in the field's standard terms; each dialect maps its own names to these."""
+
+
+class Severity(StrEnum):
+    """How bad a problem is: an error breaks the record's structure, a warning does not."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Problem(NamedTuple):
+    """One finding in the data, at its exact place.
+
+    `line` and `column` are 1-based, columns count code points; `record` is 0-based and counts malformed
+    records too (None where the problem belongs to no record); `pointer` is a JSON Pointer into the record.
+    """
+
+    path: str
+    line: int
+    column: int
+    record: int | None
+    pointer: str
+    rule: str
+    severity: Severity
+    message: str
+
+
+class Record(NamedTuple):
+    """One record as it stands in its source, placed before it is parsed.
+
+    `source` indexes the run's sources, `number` is 0-based, `line` 1-based; `start` is the byte offset of
+    the record's first byte in the (decompressed) source.
+    """
+
+    source: int
+    number: int
+    line: int
+    start: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive records of one source, read and parsed together: parallel columns, one entry a record.
+
+    `problems` are what reading itself found between or around the records (a missing comma, a truncated end).
+    """
+
+    source: int
+    number: int
+    lines: list[int]
+    starts: list[int]
+    raws: list[bytes]
+    problems: list[Problem] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.raws)
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records one by one, with their places."""
+        for i, raw in enumerate(self.raws):
+            yield Record(self.source, self.number + i, self.lines[i], self.starts[i], raw)
+
+
+class Turn(NamedTuple):
+    """One turn of a conversation; `train` is False where the record says not to learn from it."""
+
+    role: Role
+    text: str
+    train: bool = True
+
+
+class Conversation(NamedTuple):
+    """A record in the one form that every dialect converts to and from.
+
+    `system` is "" where the template's default applies; `tools` is the JSON text of the tool definitions.
+    """
+
+    turns: tuple[Turn, ...]
+    system: str = ""
+    tools: str = ""

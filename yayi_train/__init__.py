@@ -1,0 +1,1 @@
+"""A lean DeepSpeed trainer for the shards that yayi_data packs."""

@@ -45,6 +45,9 @@ class Registry:
         text = _first_user_text(conversation)
         if not text.startswith("【"):
             return GENERAL
+        known = self.domain_by_wording.get(text[1 : text.find("】")])  # nearly every tag, so no regex for it
+        if known:
+            return known
         tag = self.parse(text)
         return self.domain_by_wording.get(tag.name, tag.name) if tag else GENERAL
 
@@ -129,7 +132,7 @@ def _domains(text: str, path: str) -> dict[str, tuple[str, ...]]:
         for wording in wordings:
             if owners.setdefault(wording, name) != name:
                 raise YayiError(
-                    f"{path}: the tag 【{wording}】 stands under both {owners[wording]} and {name}: keep one"
+                    f"{path}: the tag 【{wording}】 stands under {owners[wording]} and {name}: keep one"
                 )
     return domains
 

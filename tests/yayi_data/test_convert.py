@@ -208,8 +208,6 @@ def test_arguments_given_as_an_object_are_written_as_text() -> None:
         f"[{CALL}",
         f"[{CALL},]",
         "[]",
-    ]
-    + [
         f"[{CALL}] !",
         '{"name": "f", "arguments": {}, "id": 1}',
         '{"name": "f", "arguments": ' + '{"a":' * 100_000,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-import click
+import typer
 
 from yayi_data.errors import YayiError
 
@@ -17,7 +17,7 @@ _UNSAFE = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Return record text with every control, bidirectional and zero-width character written as \xNN or \uNNNN.
+    r"""Return record text with control, bidirectional and zero-width characters written as \xNN or \uNNNN.
 
     Tabs and newlines stay; use `one_line` where they may not.
     """
@@ -56,7 +56,7 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
     try:
         result = command()
         sys.stdout.flush()
-    except (YayiError, click.ClickException, OSError, KeyboardInterrupt, click.Abort) as error:
+    except (YayiError, typer.TyperException, OSError, KeyboardInterrupt, typer.Abort) as error:
         if debug:
             raise
         return _told(error)
@@ -69,7 +69,7 @@ def _told(error: BaseException) -> int:
         case YayiError():
             say(f"error: {error}")
             return error.exit_code
-        case click.ClickException():
+        case typer.TyperException():
             context = getattr(error, "ctx", None)
             hint = f"; see {context.command_path} --help" if context else ""
             say(f"error: {error.format_message().rstrip('.')}{hint}")

@@ -1,4 +1,4 @@
-"""Where partitions run: in this process or in a pool of local ones. Who runs them leaves no trace in the output."""
+"""Where partitions run: in this process or a local pool; who runs them leaves no trace in the output."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,8 +15,8 @@ Result = TypeVar("Result")
 def run(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
     """Yield `work(job)` for each job in the order of `jobs`, over `workers` processes.
 
-    `work` and the jobs are pickled to spawned processes when there is more than one. The first failure, in the
-    order of the jobs, is raised; the jobs not yet begun are then dropped.
+    `work` and the jobs are pickled to spawned processes when there is more than one. The first failure, in
+    the order of the jobs, is raised; the jobs not yet begun are then dropped.
     """
     if workers <= 1 or len(jobs) <= 1:
         yield from map(work, jobs)

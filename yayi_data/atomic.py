@@ -20,8 +20,8 @@ class AtomicFile(io.RawIOBase):
     """A binary file that is renamed to `path` when its `with` block ends well, and removed when it does not.
 
     `bytes` and `sha256` tell what was written, without reading it again. The temporary name is this writer's
-    own, so two processes that write the same file do not disturb each other. The content is on the disk before
-    the name is; `fsync_folder` makes the name last. A full disk, a missing folder or one that may not be written
+    own, so two processes that write the same file do not disturb each other. The content is on the disk
+    before the name is; `fsync_folder` makes the name last. A full disk, a missing folder or a read-only one
     raises YayiError.
     """
 

@@ -16,7 +16,8 @@ def verify(
     Example: yayi-data verify packed
     """
     from yayi_data.console import visible
-    from yayi_data.manifest import load, verify
+    from yayi_data.manifest import load
+    from yayi_data.verify import verify
 
     findings = list(verify(folder))
     for finding in findings:

@@ -1,4 +1,4 @@
-"""Rows of documents -> tensors: ids, positions, shifted labels, and which document each position belongs to."""
+"""Rows of documents -> tensors: ids, positions, shifted labels, and whose document each position is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +28,8 @@ class Batch:
 
     `labels[r, t]` is the token that position t must predict, already shifted, so nothing is shifted again;
     IGNORE where that token is unsupervised, at a document's last position and on padding. `segments` numbers
-    the documents of a row, -1 on padding. `bounds` (int32) and `longest` describe the documents and paddings of
-    all rows laid end to end: where each begins, then the end of all; the length of the longest.
+    the documents of a row, -1 on padding. `bounds` and `longest` describe the documents and paddings of all
+    rows laid end to end: where each begins, then where the last one ends; the length of the longest.
     """
 
     input_ids: Tensor  # (rows, length) int64
@@ -47,7 +47,7 @@ class Batch:
 
 
 def count_supervised(mask: NDArray[np.bool_]) -> int:
-    """Return how many labels a document's mask gives: a first token is predicted by nothing, so it never counts.
+    """Return how many labels a document's mask gives: nothing predicts a first token, so it never counts.
 
     Every loss denominator is the sum of this over the documents of a global batch.
     """
@@ -84,6 +84,6 @@ def make_batch(rows: Sequence[Sequence[Document]], length: int | None, pad_id: i
         if start < length:
             positions[r, start:] = np.arange(length - start)
             lengths.append(length - start)
-    tensors = [torch.from_numpy(array) for array in (ids, positions, labels, segments, domains)]
     bounds = torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32)
-    return Batch(*tensors, bounds=bounds, longest=max(lengths))
+    ids_, positions_, labels_, segments_, domains_ = map(torch.from_numpy, (ids, positions, labels, segments, domains))
+    return Batch(ids_, positions_, labels_, segments_, domains_, bounds, max(lengths))

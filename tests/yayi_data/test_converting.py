@@ -1,5 +1,5 @@
-"""Files to files. What the YaYi repository's converter got wrong is tested here too: it hid malformed records, appended
-when it ran again, and made `_chat.json` out of `./data/x.json`.
+"""Files to files. What the YaYi repository's converter got wrong is tested here too: it hid malformed
+records, appended when it ran again, and made `_chat.json` out of `./data/x.json`.
 """
 
 import json
@@ -13,7 +13,7 @@ from yayi_data.converting import ConvertOptions, Ledger, convert_files
 from yayi_data.errors import DataError, YayiError
 
 Value = dict[str, Any]
-TAGGED = {"instruction": "【媒宣领域任务】写一则新闻", "input": "材料 ", "output": "好的。"}
+TAGGED = {"instruction": "【媒宣领域任务】写新闻", "input": "材料 ", "output": "好的。"}
 PLAIN = {"instruction": " 你是谁？", "input": "", "output": "我是雅意。\n"}
 CALLING = {
     "conversations": [
@@ -47,7 +47,7 @@ def test_alpaca_becomes_multi_turn_with_its_text_untouched(tmp_path: Path) -> No
     ledger = converted(source, to="multi-turn", output=output)
     assert [r["conversations"] for r in read(output)] == [
         [
-            {"from": "human", "value": "【媒宣领域任务】写一则新闻\n材料 "},
+            {"from": "human", "value": "【媒宣领域任务】写新闻\n材料 "},
             {"from": "yayi", "value": "好的。"},
         ],
         [{"from": "human", "value": " 你是谁？"}, {"from": "yayi", "value": "我是雅意。\n"}],
@@ -131,7 +131,7 @@ def test_domain_is_added_to_first_questions_without_one(tmp_path: Path) -> None:
     source, output = lines(tmp_path / "a.jsonl", TAGGED, PLAIN), tmp_path / "out.jsonl"
     converted(source, to="alpaca", output=output, add_domain="公共安全")
     assert [r["instruction"] for r in read(output)] == [
-        "【媒宣领域任务】写一则新闻\n材料 ",
+        "【媒宣领域任务】写新闻\n材料 ",
         "【安全领域任务】 你是谁？",
     ]
 
@@ -139,7 +139,7 @@ def test_domain_is_added_to_first_questions_without_one(tmp_path: Path) -> None:
 def test_domain_is_stripped(tmp_path: Path) -> None:
     source, output = lines(tmp_path / "a.jsonl", TAGGED, PLAIN), tmp_path / "out.jsonl"
     converted(source, to="alpaca", output=output, strip_domain=True)
-    assert [r["instruction"] for r in read(output)] == ["写一则新闻\n材料 ", " 你是谁？"]
+    assert [r["instruction"] for r in read(output)] == ["写新闻\n材料 ", " 你是谁？"]
 
 
 def test_parquet_is_written(tmp_path: Path) -> None:

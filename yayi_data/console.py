@@ -28,7 +28,9 @@ def one_line(text: str) -> str:
 
 def _escape(character: str) -> str:
     code = ord(character)
-    return {10: "\\n", 13: "\\r", 9: "\\t"}.get(code) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+    return {10: "\\n", 13: "\\r", 9: "\\t"}.get(code) or (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    )
 
 
 def say(message: str) -> None:

@@ -55,7 +55,7 @@ def convert(
     if as_json:
         typer.echo(json.dumps({"output": str(output)} | ledger.summary(), ensure_ascii=False))
     else:
-        say(f"{output}: {ledger.kept:,} records in the {to} dialect")
+        say(f"{output}: {ledger.kept:,} of {ledger.read:,} records, in the {to} dialect")
         for reason, count in ledger.dropped.most_common():
             say(f"  dropped {count:,}: {reason}")
         for member, count in ledger.left_out.most_common():

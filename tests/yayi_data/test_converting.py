@@ -107,7 +107,7 @@ def test_malformed_record_is_dropped_and_counted_on_request(tmp_path: Path) -> N
 
 def test_record_that_the_target_cannot_hold_ends_the_conversion(tmp_path: Path) -> None:
     source = lines(tmp_path / "a.jsonl", SPEAKING, CALLING)
-    with pytest.raises(DataError, match=r"a\.jsonl:2: alpaca holds no tools"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: tools alpaca holds no tools"):
         converted(source, to="alpaca", output=tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == [source]
 

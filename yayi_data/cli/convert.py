@@ -57,7 +57,7 @@ def convert(
     else:
         say(f"{output}: {ledger.kept:,} of {ledger.read:,} records, in the {to} dialect")
         for reason, count in ledger.dropped.most_common():
-            say(f"  dropped {count:,}: {reason}")
+            say(f"  dropped {count:,}: {reason}, first at {ledger.examples[reason]}")
         for member, count in ledger.left_out.most_common():
             say(f"  left out the member {member!r}, which {to} has no place for, {count:,} times")
     return 0

@@ -149,6 +149,14 @@ def test_domain_is_stripped(tmp_path: Path) -> None:
     assert [r["instruction"] for r in read(output)] == ["写新闻\n材料 ", " 你是谁？"]
 
 
+def test_member_that_nests_too_deep_is_one_clear_line(tmp_path: Path) -> None:
+    deep = '{"instruction": "写", "output": "好", "x": ' + "[" * 400 + "]" * 400 + "}"
+    source = lines(tmp_path / "a.jsonl", deep)
+    with pytest.raises(DataError, match="cannot be written"):
+        converted(source, to="multi-turn", output=tmp_path / "out.jsonl")
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def test_parquet_is_written(tmp_path: Path) -> None:
     source, output = lines(tmp_path / "a.jsonl", TAGGED, PLAIN | {"id": 1}), tmp_path / "out.parquet"
     ledger = converted(source, to="messages", output=output)

@@ -172,7 +172,12 @@ def test_tool_results_follow_the_order_of_their_calls() -> None:
 
 def test_results_answer_the_latest_calls() -> None:
     turns = [Turn("user", "问"), Turn("tool_call", f"[{CALL}, {CALL}]"), Turn("tool_result", "一"), ANSWERED]
-    turns += [Turn("user", "又问"), Turn("tool_call", CALL), Turn("tool_result", "三"), Turn("tool_result", "多")]
+    turns += [
+        Turn("user", "又问"),
+        Turn("tool_call", CALL),
+        Turn("tool_result", "三"),
+        Turn("tool_result", "多"),
+    ]
     parsed = Conversation((*turns, ANSWERED))
     record = value(parsed, "messages")
     assert [m.get("tool_call_id") for m in record["messages"] if m["role"] == "tool"] == [
@@ -246,7 +251,8 @@ def test_plain_dialects_hold_no_tools(dialect: str, parsed: Conversation) -> Non
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
-    "turns", [(ASKED, ASKED, ANSWERED), (ASKED, ANSWERED, ANSWERED), (ASKED, ANSWERED, ASKED), (ANSWERED,), ()]
+    "turns",
+    [(ASKED, ASKED, ANSWERED), (ASKED, ANSWERED, ANSWERED), (ASKED, ANSWERED, ASKED), (ANSWERED,), ()],
 )
 def test_every_dialect_holds_questions_and_replies_by_turns(dialect: str, turns: tuple[Turn, ...]) -> None:
     with pytest.raises(ConversionError) as caught:

@@ -181,7 +181,12 @@ def _alibi(attention_mask: Tensor, num_heads: int, dtype: torch.dtype) -> Tensor
 
 def _bloom_attention(original: Callable[..., Any]) -> Callable[..., Any]:
     def forward(
-        self: Any, hidden_states: Tensor, residual: Tensor, alibi: Tensor, attention_mask: Tensor, **kwargs: Any
+        self: Any,
+        hidden_states: Tensor,
+        residual: Tensor,
+        alibi: Tensor,
+        attention_mask: Tensor,
+        **kwargs: Any,
     ) -> tuple[Tensor, None]:
         if alibi.ndim != 4:
             output, _ = original(

@@ -65,7 +65,7 @@ class _Filler:
             yield row, rows
 
     def _row(self, left: int, mirrored: int) -> list[int]:
-        """Choose the lengths of one row; a length l that is left is bit l of `left`, longest - l of `mirrored`."""
+        """Choose one row; a length l that is left is bit l of `left` and bit longest - l of `mirrored`."""
         longest = len(self.counts) - 1
         used: Counter[int] = Counter()
         row: list[int] = []

@@ -6,7 +6,16 @@ import orjson
 import pytest
 
 from yayi_data.errors import DataError, YayiError
-from yayi_data.manifest import FileFacts, ShardFacts, canonical, digest_of, file_facts, load, write
+from yayi_data.manifest import (
+    FileFacts,
+    ShardFacts,
+    canonical,
+    digest_of,
+    file_facts,
+    load,
+    read_listed,
+    write,
+)
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
@@ -123,3 +132,18 @@ def test_file_facts_are_of_the_whole_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert file_facts(tmp_path, "x") == FileFacts("x", 3, expected)
+
+
+def test_a_listed_file_is_read_when_it_is_as_listed(packed: Path) -> None:
+    manifest = load(packed)
+    assert read_listed(packed, manifest, "tokenizer/tokenizer.json") == b'{"model": {}}'
+    (packed / "tokenizer/tokenizer.json").write_bytes(b'{"model": {"}}')
+    with pytest.raises(
+        DataError, match=r"tokenizer.json: has 14 bytes, the manifest says 13; see `yayi-data verify"
+    ):
+        read_listed(packed, manifest, "tokenizer/tokenizer.json")
+    (packed / "tokenizer/tokenizer.json").write_bytes(b'{"model": []}')
+    with pytest.raises(DataError, match="has the sha256"):
+        read_listed(packed, manifest, "tokenizer/tokenizer.json")
+    with pytest.raises(DataError, match=r"lists no vocab\.json"):
+        read_listed(packed, manifest, "vocab.json")

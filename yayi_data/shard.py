@@ -24,6 +24,7 @@ from yayi_data.index import Index as Index
 from yayi_data.index import domain_counts as domain_counts
 from yayi_data.index import merge_index as merge_index
 from yayi_data.index import open_index as open_index
+from yayi_data.index import read_index as read_index
 from yayi_data.manifest import Manifest, ShardFacts, canonical, refuse_changed, refuse_resized
 
 BATCH_ROWS = 1000

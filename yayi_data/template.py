@@ -1,0 +1,237 @@
+"""Templates are data: which control tokens stand around a turn, and what of a reply is learnt.
+
+A template is a TOML file (templates/NAME.toml, or one's own). It is compiled to layouts: for each shape of
+conversation, once, the control tokens and text pieces it becomes.
+"""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from yayi_data.console import one_line
+from yayi_data.errors import YayiError
+
+TrainOn = Literal["all", "last"]
+
+FOLDER = Path(__file__).with_name("templates")
+_SLOT = "{text}"
+_NO_VALUE = -1
+_REPLIES = ("assistant", "tool_call")
+_KEYS: dict[str, type] = {
+    "name": str,
+    "control": list,
+    "end": str,
+    "default_system": str,
+    "tools": str,
+    "roles": dict,
+}
+_OPTIONAL_ROLES = {"tool_call": "assistant", "tool_result": "user"}
+_ROLES = ("system", "user", "assistant", *_OPTIONAL_ROLES)
+
+
+class Control(NamedTuple):
+    """A control token, placed by its id."""
+
+    token: str
+    supervised: bool
+
+
+class Piece(NamedTuple):
+    """Text between two control tokens: header, a value's text, trailer.
+
+    Where `supervised`, what follows the header is. `value` indexes the values a conversation brings: the system text, each turn's text, and a closing "".
+    """
+
+    header: str
+    value: int
+    trailer: str
+    supervised: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What every conversation of one shape becomes; compared by identity, so that it is a cheap key.
+
+    `closed` is False for a prompt, which the reply is yet to follow.
+    """
+
+    elements: tuple[Control | Piece, ...]
+    closed: bool = True
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """The text pieces alone, in order."""
+        return [e for e in self.elements if isinstance(e, Piece)]
+
+
+class Rendered(NamedTuple):
+    """A rendered conversation: its layout, shared with all of its shape, and the texts of the pieces."""
+
+    layout: Layout
+    texts: list[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """A checked template; `roles` maps each role to its string, `{text}` standing for the turn's text."""
+
+    name: str
+    control: tuple[str, ...]
+    end: str
+    default_system: str
+    tools: str
+    roles: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of what the template says, whatever its file looks like."""
+        content = {key: getattr(self, key) for key in _KEYS} | {"roles": dict(self.roles)}
+        return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def layout(
+    template: Template, roles: Sequence[str], train: Sequence[bool], system: bool, train_on: TrainOn = "all"
+) -> Layout:
+    """Return the layout of conversations whose turns have these roles and train flags.
+
+    `system` tells whether a system text opens them. With `train_on="last"` only the last reply is learnt.
+    """
+    replies = [i for i, role in enumerate(roles) if role in _REPLIES]
+    learnt = {i for i in (replies if train_on == "all" else replies[-1:]) if train[i]}
+    elements = _elements(template, template.roles["system"], 0, False) if system else []
+    for i, role in enumerate(roles):
+        elements += _elements(template, template.roles[role], i + 1, i in learnt)
+    return Layout(tuple(elements))
+
+
+@lru_cache(maxsize=4096)
+def prompt_layout(template: Template, roles: Sequence[str], system: bool) -> Layout:
+    """Return the layout of these turns and of the opening of a reply, up to where its text would begin."""
+    turns = layout(template, roles, (False,) * len(roles), system).elements
+    opening = template.roles["assistant"].partition(_SLOT)[0]
+    return Layout((*turns, *_elements(template, opening, _NO_VALUE, False)), closed=False)
+
+
+def _elements(template: Template, text: str, value: int, learnt: bool) -> list[Control | Piece]:
+    """Cut a role's string at its control tokens; what is learnt runs from the slot through the end token."""
+    elements: list[Control | Piece] = []
+    supervised = False
+    for part in _cut(text, template.control):
+        if part in template.control:
+            elements.append(Control(part, supervised))
+            supervised = supervised and part != template.end
+        elif _SLOT in part:
+            supervised = learnt
+            header, _, trailer = part.partition(_SLOT)
+            elements.append(Piece(header, value, trailer, supervised))
+        else:
+            header, trailer = ("", part) if supervised else (part, "")
+            elements.append(Piece(header, _NO_VALUE, trailer, supervised))
+    return elements
+
+
+def _cut(text: str, control: Sequence[str]) -> list[str]:
+    """Cut a text before and after every control token; longer tokens win over their own beginnings."""
+    tokens = sorted(control, key=len, reverse=True)
+    return [part for part in re.split(f"({'|'.join(map(re.escape, tokens))})", text) if part]
+
+
+def load_template(name_or_path: str) -> Template:
+    """Load a template by name, or from the TOML file at a path; a fault is told with its line."""
+    path = FOLDER / f"{name_or_path}.toml"
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+    elif not path.is_file():
+        names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.toml")))
+        raise YayiError(
+            f"no template is called {one_line(name_or_path)}: choose one of {names}, or give a FILE.toml"
+        )
+    try:
+        source = path.read_text(encoding="utf-8")
+        content = tomllib.loads(source)
+    except OSError as error:
+        raise YayiError(f"{path}: cannot read the template: {error.strerror}") from error
+    except ValueError as error:
+        raise YayiError(f"{path}: the template is not valid TOML: {one_line(str(error))}") from error
+    fault = next(_faults(content), None)
+    if fault:
+        key, message = fault
+        raise YayiError(f"{path}:{_line_of(key, source)}: {message}")
+    return _template(content)
+
+
+def _template(content: dict[str, Any]) -> Template:
+    roles = dict(content["roles"])
+    for role, like in _OPTIONAL_ROLES.items():
+        roles.setdefault(role, roles[like])
+    return Template(
+        name=content["name"],
+        control=tuple(content["control"]),
+        end=content["end"],
+        default_system=content["default_system"],
+        tools=content["tools"],
+        roles=MappingProxyType(roles),
+    )
+
+
+def _line_of(key: str, source: str) -> int:
+    """Return the 1-based line of a key or table of a TOML source, line 1 where it is missing."""
+    pattern = re.compile(rf"""^\s*\[?\s*["']?{re.escape(key)}["']?\s*[=\].]""")
+    return next((n for n, line in enumerate(source.splitlines(), 1) if pattern.match(line)), 1)
+
+
+def _faults(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for what keeps a parsed TOML from being a template, most basic first."""
+    for key in content.keys() - _KEYS.keys():
+        yield key, f"unknown key {one_line(key)}: a template has {', '.join(_KEYS)}"
+    for key, kind in _KEYS.items():
+        if key not in content:
+            yield key, f"the key {key} is missing: see the templates that come with the tool"
+        elif not isinstance(content[key], kind):
+            yield key, f"{key} is {type(content[key]).__name__}, expected {kind.__name__}"
+    yield from _control_faults(content["control"], content["end"])
+    if content["tools"].count(_SLOT) != 1:
+        yield "tools", "tools must contain {text} exactly once, where the tool definitions stand"
+    yield from _role_faults(content["roles"], content["control"], content["end"])
+
+
+def _control_faults(control: list[Any], end: str) -> Iterator[tuple[str, str]]:
+    if not control or not all(isinstance(token, str) and token.strip() for token in control):
+        yield "control", "control must list the control tokens, each a string that is not blank"
+    if len(set(control)) != len(control):
+        yield "control", "control names a token twice"
+    if end not in control:
+        yield "end", f"end is {one_line(end)}, which control does not list"
+
+
+def _role_faults(roles: dict[str, Any], control: list[str], end: str) -> Iterator[tuple[str, str]]:
+    for role in roles.keys() - set(_ROLES):
+        yield role, f"unknown role {one_line(role)}: a template has {', '.join(_ROLES)}"
+    for role in _ROLES:
+        if role not in roles and role not in _OPTIONAL_ROLES:
+            yield "roles", f"the role {role} is missing"
+    for role, text in roles.items():
+        if not isinstance(text, str) or text.count(_SLOT) != 1:
+            yield (
+                role,
+                f"{role} must be a string that contains {{text}} exactly once, where the turn's text stands",
+            )
+        elif not text.startswith(tuple(control)):
+            yield (
+                role,
+                f"{role} must begin with a control token: a role is recognised by its token, never by text",
+            )
+        elif role in _REPLIES and end not in text.partition(_SLOT)[2]:
+            yield (
+                role,
+                f"{role} must have the end token {one_line(end)} after {{text}}: it teaches the model to stop",
+            )

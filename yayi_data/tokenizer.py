@@ -16,6 +16,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from yayi_data import tokenizer_json
+from yayi_data.chat_template import chat_template, template_toml
 from yayi_data.console import one_line
 from yayi_data.errors import YayiError
 from yayi_data.template import Template
@@ -134,7 +135,10 @@ class Tokenizer:
         return self.plain.decode(list(ids), skip_special_tokens=False)
 
     def write(self, folder: Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json, control tokens added, into an existing folder."""
+        """Write the tokenizer, control tokens added, and its template into an existing folder.
+
+        The files are tokenizer.json, tokenizer_config.json, chat_template.jinja and template.toml.
+        """
         unknown = self._json["model"].get("unk_token")
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -148,6 +152,9 @@ class Tokenizer:
             config["bos_token"] = self.plain.id_to_token(self.prefix_ids[0])
         (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
         (folder / "tokenizer_config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+        chat = chat_template(self.template, bos="bos_token" in config)
+        (folder / "chat_template.jinja").write_text(chat, encoding="utf-8")
+        (folder / "template.toml").write_text(template_toml(self.template), encoding="utf-8")
 
 
 def load_tokenizer(path_or_id: str, template: Template, engine: Engine = "auto") -> Tokenizer:

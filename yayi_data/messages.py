@@ -33,7 +33,10 @@ def from_messages(record: Value) -> Conversation:
     if messages[0]["role"] in {"system", "developer"}:
         messages, system = messages[1:], messages[0]["content"]
     turns = [turn for message in _in_call_order(messages) for turn in _turns(message)]
-    return Conversation(tuple(turns), system, tools_text(record.get("tools")))
+    tools = record.get("tools")
+    if isinstance(tools, str) and tools:  # as columns hold them, where each definition has its own members
+        tools = tools_of(tools)
+    return Conversation(tuple(turns), system, tools_text(tools))
 
 
 def to_messages(conversation: Conversation) -> Value:

@@ -26,7 +26,7 @@ from yayi_data.output import locked, partial_folder, publish, refuse_existing, s
 from yayi_data.partition import Job, Tools, Unit, drops_file, load_tools, pack_partition, sample, unit_file
 from yayi_data.plan import ORDER_VERSION
 from yayi_data.progress import Progress
-from yayi_data.read import Partition, Source, open_sources, partitions
+from yayi_data.read import PARTITION_BYTES, Partition, Source, open_sources, partitions
 from yayi_data.shard import datasets_files, index_part
 from yayi_data.template import TrainOn, load_template
 from yayi_data.tokenizer import Engine, load_tokenizer
@@ -109,7 +109,7 @@ def _cut(sources: Sequence[Source], options: PackOptions, spool: Path) -> _Cut:
     left = options.limit
     for source in sources:
         dialect = detect(source)
-        parts, found = partitions(source, len(jobs), spool=spool)
+        parts, found = partitions(source, len(jobs), PARTITION_BYTES, spool)
         facts.append(SourceFacts(source.name, found.bytes, found.sha256, found.records, dialect))
         for part, records in zip(parts, _sizes(parts, found.records), strict=True):
             if left is None or left > 0:

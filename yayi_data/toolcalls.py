@@ -41,8 +41,11 @@ def calls_of(text: str) -> list[Call]:
 
 
 def tools_text(tools: str | Sequence[dict[str, Any]] | None) -> str:
-    """Return the JSON text of tool definitions (text, or a list from which OpenAI's wrapper is taken off)."""
-    if not tools:
+    """Return the JSON text of tool definitions (text, or a list from which OpenAI's wrapper is taken off).
+
+    An empty list, or its text, is no tools: "".
+    """
+    if not tools or tools == "[]":
         return ""
     if isinstance(tools, str):
         return tools

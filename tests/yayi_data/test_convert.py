@@ -89,6 +89,12 @@ def test_sharegpt_holds_tools_calls_and_results() -> None:
     assert value(parsed, "sharegpt") == record
 
 
+@pytest.mark.parametrize("tools", ["", "[]", [], None])
+def test_empty_tools_are_no_tools(tools: Any) -> None:
+    record = said(("human", "问"), ("gpt", "答"), tools=tools)
+    assert conversation(record, "sharegpt").tools == ""
+
+
 def test_sharegpt_system_turn_becomes_the_system_text() -> None:
     record = said(("system", "助手"), ("human", "问"), ("gpt", "答"))
     assert conversation(record, "sharegpt").system == "助手"

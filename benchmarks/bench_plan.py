@@ -189,7 +189,7 @@ def start_at_scale(folder: Path) -> None:
         f"  {len(opened.shards):,} shards, {len(index):,} conversations, {len(plan):,} rows:\n"
         f"  manifest {loaded - begun:.2f} s, sizes {sized - loaded:.2f} s, index with its hash "
         f"{indexed - sized:.2f} s, plan {planned - indexed:.2f} s\n"
-        f"  together {planned - begun:.2f} s (goal: 5), peak {peak_mb()} MB with the mapped index (goal: 1,000)"
+        f"  together {planned - begun:.2f} s (goal: 5), peak {peak_mb()} MB with the index (goal: 1,000)"
     )
 
 

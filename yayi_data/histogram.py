@@ -84,14 +84,18 @@ class _Filler:
                 length = free
                 continue
             draw = next(self.draws)
-            pairs = 0
-            if free <= self.closing or draw >= free:
-                shift = longest - free
-                pairs = fitting & (mirrored >> shift if shift >= 0 else mirrored << -shift)
-                half = free // 2
-                if free == 2 * half and pairs >> half & 1 and self.counts[half] - used[half] < 2:
-                    pairs ^= 1 << half  # one example cannot be both halves
+            close = free <= self.closing or draw >= free
+            pairs = self._pairs(fitting, mirrored, free, used) if close else 0
             length = _nearest(pairs or fitting, draw)
+
+    def _pairs(self, fitting: int, mirrored: int, free: int, used: Counter[int]) -> int:
+        """Return the lengths of `fitting` whose complement to `free` is left too."""
+        shift = len(self.counts) - 1 - free
+        pairs = fitting & (mirrored >> shift if shift >= 0 else mirrored << -shift)
+        half = free // 2
+        if free == 2 * half and pairs >> half & 1 and self.counts[half] - used[half] < 2:
+            pairs ^= 1 << half  # one example cannot be both halves
+        return pairs
 
 
 def _nearest(lengths: int, draw: int) -> int:

@@ -150,7 +150,7 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         table = pa.ipc.open_stream(mapped(path)).read_all()
         table.validate(full=True)  # codes beyond the names would crash whoever counts by them
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: is not an index ({error}); pack the data again") from None
     if table.schema != schema or table["tokens"].num_chunks != 1:
         raise DataError(f"{path}: is not laid out as an index; pack the data again")

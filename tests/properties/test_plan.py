@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yayi_data.plan import Plan, pack, repeat, shuffled, split, unpacked
+from yayi_data.plan import Plan, count_rows, pack, repeat, shuffled, split, unpacked
 
 seeds = st.integers(-(2**70), 2**70)
 epochs = st.integers(0, 1000)
@@ -62,6 +62,7 @@ def test_a_plan_is_a_function_of_its_arguments(made: tuple[np.ndarray, int], see
     second = pack(lengths.astype(np.int64), seq_len, seed, epoch)
     assert first.offsets.tolist() == second.offsets.tolist()
     assert first.examples.tolist() == second.examples.tolist()
+    assert count_rows(lengths, seq_len, seed, epoch) == len(first)
 
 
 @given(lengths_and_row(), st.integers(1, 50), seeds, epochs)

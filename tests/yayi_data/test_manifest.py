@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import orjson
 import pytest
 
@@ -147,3 +148,10 @@ def test_a_listed_file_is_read_when_it_is_as_listed(packed: Path) -> None:
         read_listed(packed, manifest, "tokenizer/tokenizer.json")
     with pytest.raises(DataError, match=r"lists no vocab\.json"):
         read_listed(packed, manifest, "vocab.json")
+
+
+def test_the_schema_is_one_and_any_validator_accepts_what_is_written(packed: Path) -> None:
+    path = Path(__file__).parents[2] / "schemas" / "manifest.schema.json"
+    schema = orjson.loads(path.read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(orjson.loads((packed / "manifest.json").read_bytes()), schema)

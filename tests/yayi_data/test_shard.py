@@ -1,4 +1,6 @@
+import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,3 +177,19 @@ def test_what_datasets_reads_depends_on_the_shards_alone(packed: Path) -> None:
     assert files == shard.datasets_files(list(facts))
     assert files["state.json"] != shard.datasets_files(facts[:2])["state.json"]
     assert files["dataset_info.json"] == b"{}\n"
+
+
+def test_a_forged_shard_is_an_error_or_rows_but_never_a_crash(packed: Path, tmp_path: Path) -> None:
+    """A stranger's folder may have a manifest that fits its damaged shards, so hashes are not the only guard."""
+    facts = load(packed).shards[0]
+    good = (packed / facts.file).read_bytes()
+    rng = random.Random(515)
+    for i in range(300):
+        forged = bytearray(good)
+        for _ in range(rng.choice([1, 2, 5])):
+            forged[rng.randrange(len(forged))] = rng.choice([0, 127, 128, 255])
+        path = tmp_path / f"{i}.arrow"
+        path.write_bytes(forged)
+        with suppress(DataError):
+            opened = Shard(path, facts, checked=True)
+            assert all(opened.row(row).ids.dtype == np.int32 for row in range(len(opened)))

@@ -135,21 +135,3 @@ TO: dict[str, Callable[[Conversation], Value]] = {
     "sharegpt": _to_sharegpt,
     "messages": to_messages,
 }
-
-MEMBERS: dict[str, frozenset[str]] = {
-    "alpaca": frozenset({"instruction", "input", "output", "system", "history"}),
-    "multi-turn": frozenset({"system", "conversations"}),
-    "sharegpt": frozenset({"system", "conversations", "tools"}),
-    "messages": frozenset({"messages", "tools"}),
-}
-"""The members of a record that conversion reads and writes."""
-
-_FLAGS = frozenset({"train", "weight"})
-
-TURN_MEMBERS: dict[str, frozenset[str]] = {
-    "alpaca": frozenset(),
-    "multi-turn": frozenset({"from", "value"}) | _FLAGS,
-    "sharegpt": frozenset({"from", "value"}) | _FLAGS,
-    "messages": frozenset({"role", "content", "tool_calls", "tool_call_id"}) | _FLAGS,
-}
-"""The members of a turn that conversion reads."""

@@ -4,17 +4,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal, cast
 
 from yayi_data.atomic import AtomicFile, fsync_folder
 from yayi_data.console import say
-from yayi_data.convert import MEMBERS, TURN_MEMBERS, conversation, value
+from yayi_data.convert import conversation, value
 from yayi_data.domains import load_registry
 from yayi_data.errors import ConversionError, DataError, YayiError
-from yayi_data.read import Source, chunks_of, open_sources
+from yayi_data.read import Source, chunks_of, open_sources, partitions
 from yayi_data.recordfiles import WRITERS
+from yayi_data.schema import TURNS, members
 from yayi_data.types import Chunk, Conversation, Problem, Severity
-from yayi_data.validate import ERRORS, check, detect
+from yayi_data.validate import RuleSet, check, detect
+
+_NOT_HELD = {"name"}
+"""Members of a turn that the messages dialect has and a Conversation has not."""
 
 _DROP = "--on-problem drop leaves out what cannot be converted"
 
@@ -59,8 +64,9 @@ def convert_files(options: ConvertOptions) -> Ledger:
     sources = open_sources(options.paths)
     _refuse_input_as_output(sources, options.output)
     ledger = Ledger()
-    records = (record for source in sources for record in _converted(source, options, retag, ledger))
-    with AtomicFile(options.output) as file:
+    with TemporaryDirectory() as spool, AtomicFile(options.output) as file:
+        sources = [_readable_twice(source, Path(spool)) for source in sources]
+        records = (record for source in sources for record in _converted(source, options, retag, ledger))
         WRITERS[options.output.suffix](cast(BinaryIO, file), records, options.to)
         if not ledger.kept:
             raise DataError(f"{', '.join(options.paths)}: no record is left to write{_reasons(ledger)}")
@@ -80,6 +86,14 @@ def _refuse_input_as_output(sources: list[Source], output: Path) -> None:
         path = Path(source.path)
         if output.exists() and path.exists() and path.samefile(output):
             raise YayiError(f"{output}: is an input too; choose another --output")
+
+
+def _readable_twice(source: Source, spool: Path) -> Source:
+    """Return the source; a copy of stdin, whose dialect is found before it is read."""
+    if source.path != "-":
+        return source
+    parts, _ = partitions(source, 0, spool=spool)
+    return parts[0].source
 
 
 def _retagging(options: ConvertOptions) -> Callable[[str], str] | None:
@@ -119,7 +133,7 @@ def _sound(
     chunk: Chunk, source: Source, dialect: str, options: ConvertOptions, ledger: Ledger
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield line and value of the records without an error; the others fail the run or are dropped."""
-    checked = check(chunk, source, dialect, ERRORS)
+    checked = check(chunk, source, dialect, RuleSet.errors_only())
     errors = [problem for problem in checked.problems if problem.severity is Severity.ERROR]
     if errors and options.on_problem == "fail":
         raise DataError(
@@ -148,15 +162,16 @@ def _with_others(
     converted: dict[str, Any], record: dict[str, Any], dialect: str, options: ConvertOptions, ledger: Ledger
 ) -> dict[str, Any]:
     """Carry over the members that the dialect does not know; count those that have no place in the target."""
-    for member, content in record.items():
-        if member in MEMBERS[dialect]:
+    known, target = members(dialect), members(options.to)
+    for member in record:
+        if member in known["record"]:
             continue
-        if member in MEMBERS[options.to] or options.output.suffix == ".parquet":
+        if member in target["record"] or options.output.suffix == ".parquet":
             ledger.left_out[member] += 1
         else:
-            converted[member] = content
-    for turn in record.get("messages" if dialect == "messages" else "conversations") or ():
-        ledger.left_out.update(member for member in turn if member not in TURN_MEMBERS[dialect])
+            converted[member] = record[member]
+    for turn in record[TURNS[dialect]] if dialect in TURNS else ():
+        ledger.left_out.update(turn.keys() - set(known["turn"]) | turn.keys() & _NOT_HELD)
     return converted
 
 

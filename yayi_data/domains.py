@@ -163,7 +163,7 @@ def _wordings(name: str, table: object, path: str) -> tuple[str, ...]:
 
 
 def _first_user_text(conversation: Conversation) -> str:
-    first = conversation.turns[0]
-    if first.role == "user":
-        return first.text
-    return next((turn.text for turn in conversation.turns if turn.role == "user"), "")
+    turns = conversation.turns
+    if turns and turns[0].role == "user":
+        return turns[0].text
+    return next((turn.text for turn in turns if turn.role == "user"), "")

@@ -188,6 +188,13 @@ def test_results_answer_the_calls_just_before_them() -> None:
     assert conversation(record, "messages") == parsed
 
 
+@pytest.mark.parametrize("role", ["system", "user", "tool"])
+def test_only_the_assistant_calls_tools(role: str) -> None:
+    with pytest.raises(ConversionError) as caught:
+        conversation({"messages": [calls("a") | {"role": role}]}, "messages")
+    assert caught.value.reason == "tool-call"
+
+
 @pytest.mark.parametrize("arguments", ["", "not json", "[1]", '"text"', '{"a": 1.50, "b" :[ ]}'])
 def test_arguments_survive_whatever_text_they_are(arguments: str) -> None:
     message = calls("call_0") | {"content": None}

@@ -65,6 +65,13 @@ def test_several_files_of_several_dialects_are_merged_in_order(tmp_path: Path) -
     assert [record["instruction"] for record in read(tmp_path / "out.jsonl")] == [" 你是谁？", "你好"]
 
 
+def test_stdin_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lines(tmp_path / "a.jsonl", PLAIN, TAGGED).open() as source:
+        monkeypatch.setattr("sys.stdin", source)
+        ledger = converted(Path("-"), to="multi-turn", output=tmp_path / "out.jsonl")
+    assert ledger.kept == 2
+
+
 def test_running_again_replaces_the_output(tmp_path: Path) -> None:
     source, output = lines(tmp_path / "a.json", TAGGED), tmp_path / "out.json"
     converted(source, to="messages", output=output)

@@ -1,4 +1,4 @@
-"""A run's parts put together: the model, its engine, the state of the last checkpoint; and the model's export."""
+"""A run's parts put together: the model, its engine, the last checkpoint; and the model's export."""
 
 import shutil
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import transformers
 
 from yayi_data.atomic import fsync_folder
 from yayi_data.console import say
@@ -16,7 +17,7 @@ from yayi_train.data import Corpus, Layout, Order
 from yayi_train.engine import build_engine
 from yayi_train.loop import Training
 from yayi_train.model import load_base, model_folder, save_final
-from yayi_train.ranks import rank
+from yayi_train.ranks import first_alone_talks, rank
 from yayi_train.run_folder import FINAL, RunFile
 from yayi_train.vocabulary import check_tokenizer, grow_vocabulary
 
@@ -34,7 +35,8 @@ def build_training(
 ) -> Training:
     """Load the model, wrap it into its engine and bring it to the last checkpoint."""
     config = file.config
-    model = build_model(config, corpus.folder, device)
+    with first_alone_talks():
+        model = build_model(config, corpus.folder, device)
     inputs = attention.isolate(model) if config.data.packing else attention.plain
     universal = last is not None and checkpoint.needs_universal(last, layout.world_size)
     if last and universal:
@@ -51,18 +53,19 @@ def build_training(
 
 def build_model(config: Config, packed: Path, device: torch.device) -> Any:
     """Return the model to train, with a row for every id of the packed data."""
+    transformers.utils.logging.disable_progress_bar()
     folder = model_folder(config.model.path)
     vocabulary = check_tokenizer(folder, packed)
     torch.manual_seed(config.run.seed)
     model = load_base(folder, DTYPES[config.model.precision], device)
     grow_vocabulary(model, vocabulary)
     if config.model.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return model.train()
 
 
 def export(run: Training) -> None:
-    """Write `final/`: what plain `from_pretrained` loads. All ranks take part, for ZeRO-3 gathers the weights."""
+    """Write `final/`, which plain `from_pretrained` loads; all ranks take part, as ZeRO-3 gathers weights."""
     partial, final = run.folder / f"{FINAL}.partial", run.folder / FINAL
     state = None
     if run.config.zero_stage == 3:

@@ -1,7 +1,7 @@
 """Checkpoints: written under a temporary name, renamed when whole, found again, loaded at any world size.
 
-`checkpoint-N/state` is DeepSpeed's own format, which it reads with pickle: trust a checkpoint as you trust code.
-`checkpoint-N/checkpoint.json` is ours and lists every file's size, so that a cut one is recognised.
+`checkpoint-N/state` is DeepSpeed's own format, which it reads with pickle: trust a checkpoint as you trust
+code. `checkpoint-N/checkpoint.json` is ours and lists every file's size, so that a cut one is recognised.
 """
 
 import os
@@ -28,8 +28,8 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 class Checkpoint:
     """A whole checkpoint: the state after `step` steps.
 
-    `eval_loss` is None where the step was not evaluated; `unlogged` are the totals of the steps since the last
-    line of metrics.jsonl.
+    `eval_loss` is None where the step was not evaluated; `unlogged` are the totals of the steps since the
+    last line of metrics.jsonl.
     """
 
     path: Path
@@ -73,7 +73,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def whole_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return the whole checkpoints of a run's folder, oldest first; the others are named on stderr and left."""
+    """Return the whole checkpoints of a run's folder, oldest first; others are named on stderr and left."""
     found = []
     for path in folder.glob("checkpoint-*"):
         if not _NAME.fullmatch(path.name):
@@ -123,7 +123,7 @@ def prune(folder: Path, limit: int, *, keep_best: bool) -> None:
 
 
 def needs_universal(checkpoint: Checkpoint, ranks: int) -> bool:
-    """Tell whether a checkpoint must be converted first: ZeRO's shards load at their own number of ranks only."""
+    """Tell whether a checkpoint must be converted first: ZeRO's shards load at their own world size only."""
     return checkpoint.zero_stage > 0 and checkpoint.world_size != ranks
 
 

@@ -1,4 +1,4 @@
-"""Which conversations are in which step of which rank: a function of (manifest, seed, epoch, step, world size).
+"""Which conversations are in which step of which rank: a function of (manifest, seed, step, world size).
 
 Nothing is read but the index until a row's tokens are needed, so being at step 100,000 is arithmetic.
 """

@@ -16,29 +16,41 @@ from yayi_train.ranks import world_size
 
 WORDS = {f"zero{stage}": stage for stage in range(4)}
 
-PASSED_ON = frozenset(
-    ["activation_checkpointing", "aio", "check_overflow", "checkpoint", "comms_logger", "communication_data_type", "csv_monitor", "data_types", "disable_allgather", "disable_python_gc", "dump_state", "flops_profiler", "memory_breakdown", "seq_parallel_communication_data_type", "steps_per_print", "tensorboard", "timers", "wall_clock_breakdown", "wandb", "comet", "zero_optimization"]
-)
-"""Top-level keys that reach DeepSpeed untouched: they change how a step is computed or shown, not what it is."""
+PASSED_ON = frozenset({
+    "activation_checkpointing", "aio", "check_overflow", "checkpoint", "comms_logger",
+    "communication_data_type", "csv_monitor", "data_types", "disable_allgather", "disable_python_gc",
+    "dump_state", "flops_profiler", "memory_breakdown", "seq_parallel_communication_data_type",
+    "steps_per_print", "tensorboard", "timers", "wall_clock_breakdown", "wandb", "comet",
+    "zero_optimization",
+})  # fmt: skip
+"""Top-level keys that reach DeepSpeed as they are: they change how a step is computed, not what it is."""
 
-TAKEN = frozenset(
-    ["bf16", "bfloat16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "optimizer", "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer"]
-)
+TAKEN = frozenset({
+    "bf16", "fp16", "gradient_accumulation_steps", "gradient_clipping", "optimizer",
+    "scheduler", "train_batch_size", "train_micro_batch_size_per_gpu", "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer",
+})  # fmt: skip
 """Top-level keys that yayi-train reads itself."""
 
-UNSUPPORTED = frozenset(
-    ["amp", "autotuning", "compression_training", "curriculum_learning", "data_efficiency", "eigenvalue", "elasticity", "expert_parallel", "gradient_predivide_factor", "hybrid_engine", "pipeline", "prescale_gradients", "progressive_layer_drop", "quantize_training", "sequence_parallel_size", "sparse_attention", "sparse_gradients", "tensor_parallel", "torch_autocast", "compile", "zenflow"]
-)
-"""Keys that DeepSpeed knows and that would change the loss, the batch or the model behind yayi-train's back."""
+UNSUPPORTED = frozenset({
+    "amp", "autotuning", "bfloat16", "compression_training", "curriculum_learning", "data_efficiency", "eigenvalue",
+    "elasticity", "expert_parallel", "gradient_predivide_factor", "hybrid_engine", "pipeline",
+    "prescale_gradients", "progressive_layer_drop", "quantize_training", "sequence_parallel_size",
+    "sparse_attention", "sparse_gradients", "tensor_parallel", "torch_autocast", "compile", "zenflow",
+})  # fmt: skip
+"""Keys that DeepSpeed knows and that would change the loss, the batch or the model behind our back."""
 
-SCHEDULERS = {"WarmupLR": "constant", "WarmupDecayLR": "linear", "WarmupCosineLR": "cosine"}
+SCHEDULERS: dict[str, str] = {"WarmupLR": "constant", "WarmupDecayLR": "linear", "WarmupCosineLR": "cosine"}
 """DeepSpeed's schedulers -> ours, which warm up linearly and never run a step at a learning rate of 0."""
 
 _AUTO = "auto"
 
+Precision = Literal["fp32", "bf16", "fp16"]
+Scheduler = Literal["linear", "cosine", "constant"]
+
 
 class _Setting(NamedTuple):
-    """What both the file and a flag can set: Flags' field, the place in the file, the value where neither does."""
+    """What the file and a flag can set: Flags' field, the place in the file, the value where neither does."""
 
     flag: str
     pointer: str
@@ -66,10 +78,10 @@ class Shared:
     betas: tuple[float, float]
     eps: float
     weight_decay: float
-    scheduler: str
+    scheduler: Scheduler
     warmup_steps: int
     gradient_clipping: float
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision
 
 
 class DeepSpeedFile(NamedTuple):
@@ -109,7 +121,7 @@ def read_deepspeed(name: str) -> DeepSpeedFile:
         values = orjson.loads(Path(name).read_bytes())
     except OSError as error:
         raise YayiError(
-            f"--deepspeed {name}: {error.strerror}; give a DeepSpeed config file, or one of {', '.join(WORDS)}"
+            f"--deepspeed {name}: {error.strerror}; give a DeepSpeed config file, or {', '.join(WORDS)}"
         ) from None
     except ValueError as error:
         raise YayiError(f"{name}: is not JSON: {error}") from None
@@ -122,7 +134,7 @@ def read_deepspeed(name: str) -> DeepSpeedFile:
 
 
 def unsupported(values: dict[str, Any]) -> str | None:
-    """Return what is wrong with a config that DeepSpeed would take and yayi-train cannot, None where it is fine."""
+    """Return what DeepSpeed would take and yayi-train cannot, None where all is fine."""
     for key in sorted(values.keys() & UNSUPPORTED):
         value = values[key]
         off = value.get("enabled") is False if isinstance(value, dict) else value in (False, None)
@@ -155,7 +167,7 @@ def _unknown_params(values: dict[str, Any]) -> str | None:
 
 
 def settings(file: DeepSpeedFile, flags: Flags) -> Shared:
-    """Return what the file and the flags decide together; raises YayiError where they contradict each other."""
+    """Return what the file and the flags decide together; YayiError where they contradict each other."""
     rows, accumulation, lr, decay, scheduler, warmup, bf16 = (_setting(file, flags, s) for s in _SETTINGS)
     kind = file.get("optimizer/type")
     if kind not in (None, "AdamW", "Adam"):

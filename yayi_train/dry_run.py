@@ -10,7 +10,7 @@ from yayi_train.data import Corpus, Layout, Order
 
 GB = 1e9
 _BYTES = {"fp32": (4, 4, 8), "bf16": (2, 2, 12), "fp16": (2, 2, 12)}
-"""Bytes of a trained parameter: the weight, its gradient, the optimizer's (with an fp32 copy where halved)."""
+"""Bytes of a trained parameter: weight, gradient, optimizer (with an fp32 copy where halved)."""
 
 
 def plan_of(config: Config, corpus: Corpus, order: Order, layout: Layout, total_steps: int) -> dict[str, Any]:

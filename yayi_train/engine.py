@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -96,7 +96,7 @@ def deepspeed_config(config: Config, layout: Layout, *, universal: bool = False)
 
 
 def _compiled_offload(config: Config) -> bool:
-    """Tell whether the optimizer is DeepSpeed's for states in CPU memory; on a CPU it would only be compiled."""
+    """Tell whether the optimizer is DeepSpeed's for states in CPU memory, which has to be compiled."""
     offload = config.deepspeed["zero_optimization"].get("offload_optimizer") or {}
     return torch.cuda.is_available() and offload.get("device", "none") != "none"
 
@@ -120,14 +120,14 @@ def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 
 
 def rate_factor(done: int, optimizer: OptimizerConfig, total_steps: int) -> float:
-    """Return the learning rate of the step after `done` steps, as a share of the highest; never 0 in the run."""
+    """Return the learning rate of the step after `done` steps, as a share of the highest; never 0."""
     if done < optimizer.warmup_steps:
         return (done + 1) / optimizer.warmup_steps
     left = max(0, total_steps - done) / max(1, total_steps - optimizer.warmup_steps)
     return _DECAY[optimizer.scheduler](left)
 
 
-_DECAY = {
+_DECAY: dict[str, Callable[[float], float]] = {
     "constant": lambda left: 1.0,
     "linear": lambda left: left,
     "cosine": lambda left: (1 - math.cos(math.pi * left)) / 2,
@@ -138,7 +138,7 @@ _DECAY = {
 def gradient_norm(engine: Any) -> float:
     """Return the norm of the averaged gradients of the step about to be taken, before clipping.
 
-    Only ZeRO 0 in fp32 has them at hand; the others tell theirs after the step (`engine.get_global_grad_norm`).
+    Only ZeRO 0 in fp32 has them at hand; the others tell theirs after the step (get_global_grad_norm).
     """
     gradients = [p.grad for p in _trained(engine) if p.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))

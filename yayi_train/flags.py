@@ -1,4 +1,4 @@
-"""The flags of a run, each once: its name, type, default and help. None = the DeepSpeed file or `config` decides."""
+"""The flags of a run, each once: its name, type, default and help. None = another place decides."""
 
 import inspect
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _OF_RAW_DATA = "Of raw --data-path: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """What the user typed, one field a flag (`per_device_eval_batch_size` is --per-device-eval-batch-size)."""
+    """What the user typed, one field a flag (`eval_steps` is --eval-steps)."""
 
     data_path: Annotated[
         str, typer.Option(metavar="DIR|PATH", help="A packed folder, or raw files, which are packed first.")

@@ -16,7 +16,7 @@ METRICS, TENSORBOARD = "metrics.jsonl", "runs"
 
 @dataclass(slots=True)
 class Totals:
-    """Sums over some steps and all ranks: the loss and the supervised tokens of each domain, and all tokens."""
+    """Sums over some steps and all ranks: loss and supervised tokens of each domain, and all tokens."""
 
     losses: NDArray[np.float64]
     supervised: NDArray[np.float64]

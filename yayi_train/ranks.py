@@ -1,5 +1,6 @@
-"""The processes of a run: who this one is, from the launcher's environment alone; no torch is imported here."""
+"""The processes of a run: who this one is, from the launcher's environment alone, without torch."""
 
+import contextlib
 import os
 import socket
 
@@ -17,6 +18,11 @@ def local_rank() -> int:
 def world_size() -> int:
     """Return the number of processes of the run."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def first_alone_talks() -> contextlib.AbstractContextManager[object]:
+    """Return a context in which what every rank would say the same is heard from rank 0 alone."""
+    return contextlib.nullcontext() if rank() == 0 else contextlib.redirect_stderr(None)
 
 
 def complete_environment() -> None:

@@ -122,7 +122,8 @@ def _last_checkpoint(folder: Path, file: RunFile) -> Checkpoint | None:
     last = found[-1]
     if last.zero_stage != file.config.zero_stage:
         raise YayiError(
-            f"{last.path}: was saved under ZeRO {last.zero_stage}, --deepspeed asks for {file.config.zero_stage}"
+            f"{last.path}: was saved under ZeRO {last.zero_stage}, not {file.config.zero_stage}; "
+            "give --deepspeed that stage"
         )
     return last
 
@@ -132,9 +133,10 @@ def _announce(training: Any) -> None:
     run = training
     c = run.config
     conversations = len(run.corpus.train) / run.order.steps[0]
+    ranks, rows, passes = run.layout
     say(
-        f"{run.file.total_steps} steps, {run.order.steps[0]} an epoch, about {conversations:.1f} conversations a "
-        f"step: {run.layout.world_size} processes x {run.layout.rows} rows x {run.layout.accumulation} passes"
+        f"{run.file.total_steps} steps, {run.order.steps[0]} an epoch, about {conversations:.1f} conversations "
+        f"a step: {ranks} processes x {rows} rows x {passes} passes"
     )
     if run.step:
         say(f"continuing after step {run.step}")

@@ -23,8 +23,8 @@ class RunFile:
     """The content of run.json.
 
     `data` is the packed folder, `digest` its manifest's; `global_rows` are the rows of a step over all ranks;
-    `starts` lists, for every start, the step it began after and its layout; `epoch_steps` are the steps of the
-    epochs counted so far.
+    `starts` lists, for every start, the step it began after and its layout; `epoch_steps` are the steps of
+    the epochs counted so far.
     """
 
     config: Config
@@ -98,7 +98,7 @@ def layout_for(folder: Path, old: RunFile | None, config: Config, world_size: in
     per_rank, rest = divmod(old.global_rows, world_size)
     if rest:
         raise YayiError(
-            f"{folder}: its steps have {old.global_rows} rows, which {world_size} processes cannot share evenly; "
+            f"{folder}: its steps have {old.global_rows} rows, which {world_size} processes cannot share; "
             f"start a number of processes that divides {old.global_rows}"
         )
     rows = max(rows for rows in range(1, min(asked.rows, per_rank) + 1) if per_rank % rows == 0)
@@ -106,7 +106,7 @@ def layout_for(folder: Path, old: RunFile | None, config: Config, world_size: in
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise YayiError where a folder holds files but no run of ours (packed raw data may already be there)."""
+    """Raise YayiError where a folder holds files but no run of ours (packed raw data may be there)."""
     if folder.exists() and not folder.is_dir():
         raise YayiError(f"{folder}: is a file; --local-output-dir is a folder")
     if folder.is_dir() and not (folder / RUN).exists():

@@ -9,10 +9,9 @@ from yayi_train.run_folder import RUN, read_run
 
 
 def trace(folder: Path, step: int) -> dict[str, Any]:
-    """Return the places of a step: {"step", "epoch", "world_size", "ranks": [{"rank", "passes": [[[place]]]}]}.
+    """Return the places of a step: {"step", "epoch", "world_size", "ranks": [{"rank", "passes"}]}.
 
-    A rank has forward passes, a pass rows, a row the places of its conversations. No token is learnt from: this
-    reads the index and the sources' positions alone.
+    A rank has forward passes, a pass rows, a row the places of its conversations.
     """
     file = read_run(folder)
     if file is None:
@@ -23,8 +22,8 @@ def trace(folder: Path, step: int) -> dict[str, Any]:
     corpus = open_corpus(Path(file.data), config.data, config.run.seed)
     if corpus.manifest.digest != file.digest:
         raise DataError(
-            f"{file.data}: its digest is {corpus.manifest.digest[:12]}, the run trained on {file.digest[:12]}; "
-            "the data was packed anew since"
+            f"{file.data}: its digest is {corpus.manifest.digest[:12]}, the run's was {file.digest[:12]}; "
+            "it was packed anew since"
         )
     order = Order(corpus, config.data, config.run.seed, file.global_rows, file.epoch_steps)
     batch, layout = order.batch(step), file.layout(step)

@@ -2,8 +2,13 @@
 
 import json
 import os
-from collections.abc import Sequence
+import socket
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -81,6 +86,74 @@ def tiny_model(folder: Path, **changes: object) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((DATA / "tiny" / name).read_bytes())
     return folder
+
+
+class Ended(NamedTuple):
+    """How a command ended, of several ranks: the codes and what each printed."""
+
+    codes: list[int]
+    out: list[str]
+    err: list[str]
+
+
+def command(*arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None) -> Ended:
+    """Run `yayi-train` in forks of this process, one a rank, so that torch is not imported anew each time.
+
+    `signals` is called with the process IDs while they run.
+    """
+    import deepspeed  # noqa: F401 - inherited by the forks
+    import transformers  # noqa: F401
+
+    place = Path(tempfile.mkdtemp())
+    port = str(_free_port())
+    pids = [_fork([str(a) for a in arguments], rank, ranks, port, place) for rank in range(ranks)]
+    if signals:
+        signals(pids)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    out, err = ([(place / f"{kind}{rank}").read_text() for rank in range(ranks)] for kind in ("out", "err"))
+    return Ended(codes, out, err)
+
+
+def _fork(arguments: list[str], rank: int, ranks: int, port: str, place: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        for number, kind in ((1, "out"), (2, "err")):
+            os.dup2(os.open(place / f"{kind}{rank}", os.O_WRONLY | os.O_CREAT), number)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        one = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in one.items()}, MASTER_ADDR="127.0.0.1")
+        sys.argv = ["yayi-train", *arguments]
+        from yayi_train import cli
+
+        cli._PATIENCE = 0.0
+        cli.main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def metrics(run: Path) -> list[dict]:
+    """Return the lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> dict[int, float]:
+    """Return the training loss of each step."""
+    return {line["step"]: line["loss"] for line in metrics(run) if "loss" in line}
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,7 @@ def _publish(partial: Path, checkpoint: Checkpoint) -> None:
     for path in _files(partial):
         with path.open("rb") as file:
             os.fsync(file.fileno())
+    shutil.rmtree(checkpoint.path, ignore_errors=True)  # one that is there was found damaged
     partial.rename(checkpoint.path)
     fsync_folder(checkpoint.path.parent)
 

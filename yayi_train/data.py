@@ -116,15 +116,15 @@ def place_of(corpus: Corpus, entry: int) -> Place:
 class Order:
     """The order of the global batches; it does not depend on the number of ranks.
 
-    Every conversation is in one batch an epoch, so some batch of an epoch is smaller. `steps` lists the steps
+    Every conversation is in one batch an epoch, so some batch of an epoch is smaller. `counted` lists the steps
     of the epochs counted so far: epochs are packed anew, so their numbers of rows differ slightly. Handing a
     later Order this list spares it from counting again.
     """
 
     def __init__(
-        self, corpus: Corpus, data: DataConfig, seed: int, global_rows: int, steps: Sequence[int] = ()
+        self, corpus: Corpus, data: DataConfig, seed: int, global_rows: int, counted: Sequence[int] = ()
     ) -> None:
-        self.steps = list(steps)
+        self.counted = list(counted)
         self._corpus = corpus
         self._data = data
         self._seed = seed
@@ -133,12 +133,12 @@ class Order:
 
     def total_steps(self, epochs: int) -> int:
         """Return the number of steps in the first `epochs` epochs."""
-        return sum(self._steps(epoch) for epoch in range(epochs))
+        return sum(self.steps(epoch) for epoch in range(epochs))
 
     def locate(self, step: int) -> tuple[int, int]:
         """Return the epoch of a step, counted from 1, and its number in that epoch; both from 0."""
         epoch, number = 0, step - 1
-        while number >= (steps := self._steps(epoch)):
+        while number >= (steps := self.steps(epoch)):
             number -= steps
             epoch += 1
         return epoch, number
@@ -154,10 +154,11 @@ class Order:
             self._epoch = (epoch, self._planned(epoch))
         return self._epoch[1]
 
-    def _steps(self, epoch: int) -> int:
-        while len(self.steps) <= epoch:
-            self.steps.append(len(self.epoch(len(self.steps))))
-        return self.steps[epoch]
+    def steps(self, epoch: int) -> int:
+        """Return the number of steps in an epoch."""
+        while len(self.counted) <= epoch:
+            self.counted.append(len(self.epoch(len(self.counted))))
+        return self.counted[epoch]
 
     def _planned(self, epoch: int) -> list[list[Entries]]:
         index, data, rows = self._corpus.index, self._data, self._global_rows

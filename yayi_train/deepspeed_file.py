@@ -33,10 +33,10 @@ TAKEN = frozenset({
 """Top-level keys that yayi-train reads itself."""
 
 UNSUPPORTED = frozenset({
-    "amp", "autotuning", "bfloat16", "compression_training", "curriculum_learning", "data_efficiency", "eigenvalue",
-    "elasticity", "expert_parallel", "gradient_predivide_factor", "hybrid_engine", "pipeline",
+    "amp", "autotuning", "bfloat16", "compile", "compression_training", "curriculum_learning",
+    "data_efficiency", "eigenvalue", "elasticity", "expert_parallel", "gradient_predivide_factor", "hybrid_engine", "pipeline",
     "prescale_gradients", "progressive_layer_drop", "quantize_training", "sequence_parallel_size",
-    "sparse_attention", "sparse_gradients", "tensor_parallel", "torch_autocast", "compile", "zenflow",
+    "sparse_attention", "sparse_gradients", "tensor_parallel", "torch_autocast", "zenflow",
 })  # fmt: skip
 """Keys that DeepSpeed knows and that would change the loss, the batch or the model behind our back."""
 

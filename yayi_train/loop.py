@@ -141,7 +141,7 @@ def write_line(run: Training, norm: float) -> None:
         run.log.line(
             {
                 "step": run.step,
-                "epoch": round(epoch + (number + 1) / run.order.steps[epoch], 4),
+                "epoch": round(epoch + (number + 1) / run.order.steps(epoch), 4),
                 "loss": totals.loss,
                 "lr": optimizer.lr * rate_factor(run.step - 1, optimizer, run.file.total_steps),
                 "grad_norm": norm,
@@ -177,7 +177,7 @@ def save(run: Training, evaluated: float | None) -> None:
     began = time.monotonic()
     if run.log:
         run.log.flush()
-        run.file.epoch_steps = run.order.steps
+        run.file.epoch_steps = run.order.counted
         run.file.write(run.folder)
     saved = Checkpoint(
         path=run.folder / f"checkpoint-{run.step}",

@@ -132,11 +132,11 @@ def _announce(training: Any) -> None:
     """Tell what is about to happen in two lines."""
     run = training
     c = run.config
-    conversations = len(run.corpus.train) / run.order.steps[0]
+    conversations = len(run.corpus.train) / run.order.steps(0)
     ranks, rows, passes = run.layout
     say(
-        f"{run.file.total_steps} steps, {run.order.steps[0]} an epoch, about {conversations:.1f} conversations "
-        f"a step: {ranks} processes x {rows} rows x {passes} passes"
+        f"{run.file.total_steps} steps, {run.order.steps(0)} an epoch, about {conversations:.1f} "
+        f"conversations a step: {ranks} processes x {rows} rows x {passes} passes"
     )
     if run.step:
         say(f"continuing after step {run.step}")

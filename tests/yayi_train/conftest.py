@@ -96,7 +96,7 @@ class Ended(NamedTuple):
     err: list[str]
 
 
-def command(*arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None) -> Ended:
+def run_command(*arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None) -> Ended:
     """Run `yayi-train` in forks of this process, one a rank, so that torch is not imported anew each time.
 
     `signals` is called with the process IDs while they run.
@@ -146,18 +146,24 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def metrics(run: Path) -> list[dict]:
-    """Return the lines of a run's metrics.jsonl."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Ended]:
+    return run_command
 
 
-def losses(run: Path) -> dict[int, float]:
-    """Return the training loss of each step."""
-    return {line["step"]: line["loss"] for line in metrics(run) if "loss" in line}
+@pytest.fixture(scope="session")
+def make_packed() -> Callable[..., Path]:
+    return pack
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Path]:
+    return tiny_model
 
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty conversations, of 4,000 tokens in all."""
     return pack(tmp_path_factory.mktemp("packed") / "data", records(40))
 
 

@@ -26,7 +26,7 @@ from yayi_data.shard import Rows, index_part, shard_name, write_shard
 from yayi_data.template import Template, load_template
 from yayi_data.tokenizer import Engine, Tokenizer, load_tokenizer
 from yayi_data.types import Chunk, Problem, Severity
-from yayi_data.validate import ERRORS, check
+from yayi_data.validate import RuleSet, check
 
 _SAMPLE_RECORDS = 200
 
@@ -180,7 +180,7 @@ def _ahead(
 def _draft(tools: Tools, job: Job, chunk: Chunk, ledger: _Ledger) -> _Draft:
     """Validate, convert and render a chunk; what has an error fails the run or goes to the ledger."""
     ledger.read += len(chunk)
-    checked = check(chunk, job.partition.source, job.dialect, ERRORS)
+    checked = check(chunk, job.partition.source, job.dialect, RuleSet.errors_only())
     errors = [problem for problem in checked.problems if problem.severity is Severity.ERROR]
     if errors and job.on_problem == "fail":
         raise DataError(_told(errors))

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal, cast
 
 from yayi_data.atomic import AtomicFile, fsync_folder
-from yayi_data.console import say
+from yayi_data.console import one_line, say
 from yayi_data.convert import conversation, value
 from yayi_data.domains import load_registry
 from yayi_data.errors import ConversionError, DataError, YayiError
@@ -54,7 +54,8 @@ class Ledger:
     def summary(self) -> dict[str, Any]:
         """Return the JSON object that scripts rely on."""
         counts = {"read": self.read, "kept": self.kept, "dropped": dict(self.dropped)}
-        return {"records": self.kept, "ledger": counts, "left_out": dict(self.left_out)}
+        left_out = {one_line(member): count for member, count in self.left_out.items()}
+        return {"records": self.kept, "ledger": counts, "left_out": left_out}
 
 
 @dataclass(frozen=True, slots=True)

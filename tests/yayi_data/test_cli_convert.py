@@ -39,3 +39,13 @@ def test_talk_names_what_was_written_and_dropped_on_stderr(source: Path, tmp_pat
     written, dropped = result.stderr.splitlines()
     assert written == f"{output}: 1 of 2 records, in the messages dialect"
     assert dropped.startswith(f"  dropped 1: schema-missing, first at {source}:2:1: ")
+
+
+def test_member_names_from_the_data_are_shown_escaped(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"instruction": "写", "output": "好", "\\u001b]0;\\u202e\\n": 1}\n', encoding="utf-8")
+    for option in ([], ["--json"]):
+        arguments = [str(source), "--to", "messages", "--output", str(tmp_path / "out.parquet"), *option]
+        result = CliRunner().invoke(APP, arguments, standalone_mode=False)
+        assert "u202e" in result.output
+        assert not set("\x1b\u202e") & set(result.output)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from yayi_data.console import say
+from yayi_data.console import one_line, say
 
 
 def convert(
@@ -59,5 +59,5 @@ def convert(
         for reason, count in ledger.dropped.most_common():
             say(f"  dropped {count:,}: {reason}, first at {ledger.examples[reason]}")
         for member, count in ledger.left_out.most_common():
-            say(f"  left out the member {member!r}, which {to} has no place for, {count:,} times")
+            say(f"  left out the member `{one_line(member)}`, which {to} has no place for, {count:,} times")
     return 0

@@ -1,5 +1,6 @@
 """Packed folders and tiny models, made from the example data."""
 
+import importlib
 import json
 import os
 import socket
@@ -88,6 +89,11 @@ def tiny_model(folder: Path, **changes: object) -> Path:
     return folder
 
 
+HEAVY = ("deepspeed.runtime.zero.muon.muon_optimizer", "torch.utils.tensorboard", "yayi_train.build",
+         "transformers.models.llama.modeling_llama")  # fmt: skip
+"""What a run imports, some ten seconds of it: imported once here and inherited by the forks."""
+
+
 class Ended(NamedTuple):
     """How a command ended, of several ranks: the codes and what each printed."""
 
@@ -101,9 +107,8 @@ def run_command(*arguments: object, ranks: int = 1, signals: Callable[[list[int]
 
     `signals` is called with the process IDs while they run.
     """
-    import deepspeed  # noqa: F401 - inherited by the forks
-    import transformers  # noqa: F401
-
+    for module in HEAVY:
+        importlib.import_module(module)
     place = Path(tempfile.mkdtemp())
     port = str(_free_port())
     pids = [_fork([str(a) for a in arguments], rank, ranks, port, place) for rank in range(ranks)]

@@ -65,7 +65,7 @@ class _Filler:
             yield row, rows
 
     def _row(self, left: int, mirrored: int) -> list[int]:
-        """Choose the lengths of one row; a length l that is left is bit l of `left`, longest - l of `mirrored`."""
+        """Choose one row; a length l that is left is bit l of `left` and bit longest - l of `mirrored`."""
         longest = len(self.counts) - 1
         used: Counter[int] = Counter()
         row: list[int] = []
@@ -84,14 +84,18 @@ class _Filler:
                 length = free
                 continue
             draw = next(self.draws)
-            pairs = 0
-            if free <= self.closing or draw >= free:
-                shift = longest - free
-                pairs = fitting & (mirrored >> shift if shift >= 0 else mirrored << -shift)
-                half = free // 2
-                if free == 2 * half and pairs >> half & 1 and self.counts[half] - used[half] < 2:
-                    pairs ^= 1 << half  # one example cannot be both halves
+            close = free <= self.closing or draw >= free
+            pairs = self._pairs(fitting, mirrored, free, used) if close else 0
             length = _nearest(pairs or fitting, draw)
+
+    def _pairs(self, fitting: int, mirrored: int, free: int, used: Counter[int]) -> int:
+        """Return the lengths of `fitting` whose complement to `free` is left too."""
+        shift = len(self.counts) - 1 - free
+        pairs = fitting & (mirrored >> shift if shift >= 0 else mirrored << -shift)
+        half = free // 2
+        if free == 2 * half and pairs >> half & 1 and self.counts[half] - used[half] < 2:
+            pairs ^= 1 << half  # one example cannot be both halves
+        return pairs
 
 
 def _nearest(lengths: int, draw: int) -> int:

@@ -140,6 +140,23 @@ def file_facts(folder: Path, path: str) -> FileFacts:
         return FileFacts(path, file.tell(), sha256)
 
 
+def listed(manifest: Manifest, path: str) -> FileFacts:
+    """Return what the manifest says of a file beside the shards; DataError where it lists none."""
+    for facts in manifest.files:
+        if facts.path == path:
+            return facts
+    raise DataError(f"{MANIFEST}: lists no {path}; pack the data again")
+
+
+def read_listed(folder: Path, manifest: Manifest, path: str) -> bytes:
+    """Return the bytes of one of the files beside the shards, checked against the manifest."""
+    facts = listed(manifest, path)
+    refuse_resized(folder / path, facts.bytes)
+    data = (folder / path).read_bytes()
+    refuse_changed(folder / path, data, facts.bytes, facts.sha256)
+    return data
+
+
 def refuse_changed(path: Path, data: Any, size: int, sha256: str) -> None:
     """Raise DataError unless the file's `data` (any buffer) are the bytes that the manifest lists."""
     found = memoryview(data).nbytes

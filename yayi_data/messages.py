@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count, groupby
 from typing import Any
 
+from yayi_data.errors import ConversionError
 from yayi_data.toolcalls import Call, calls_of, calls_text, tools_of, tools_text
 from yayi_data.types import Conversation, Role, Turn
 
@@ -31,9 +32,12 @@ def from_messages(record: Value) -> Conversation:
     """Return the conversation of a messages record; tool results are put in the order of their calls."""
     messages, system = record["messages"], ""
     if messages[0]["role"] in {"system", "developer"}:
-        messages, system = messages[1:], messages[0]["content"]
+        messages, system = messages[1:], _text(messages[0])
     turns = [turn for message in _in_call_order(messages) for turn in _turns(message)]
-    return Conversation(tuple(turns), system, tools_text(record.get("tools")))
+    tools = record.get("tools")
+    if isinstance(tools, str) and tools:  # as columns hold them, where each definition has its own members
+        tools = tools_of(tools)
+    return Conversation(tuple(turns), system, tools_text(tools))
 
 
 def to_messages(conversation: Conversation) -> Value:
@@ -60,7 +64,7 @@ def _in_call_order(messages: Iterable[Value]) -> Iterator[Value]:
 
 def _turns(message: Value) -> Iterator[Turn]:
     if message["role"] != "assistant":
-        yield Turn("tool_result" if message["role"] == "tool" else "user", message["content"])
+        yield Turn("tool_result" if message["role"] == "tool" else "user", _text(message))
         return
     train, calls = trained(message, "assistant"), message.get("tool_calls")
     text = message.get("content") or ""
@@ -68,6 +72,14 @@ def _turns(message: Value) -> Iterator[Turn]:
         yield Turn("assistant", text, train)
     if calls:
         yield Turn("tool_call", calls_text([_called(call["function"]) for call in calls]), train)
+
+
+def _text(message: Value) -> str:
+    """Return the text of a message that may not call tools."""
+    if message.get("tool_calls"):
+        raise ConversionError("tool-call", f"a message from {message['role']} calls tools, which it cannot")
+    text: str = message["content"]
+    return text
 
 
 def _numbered(turns: Iterable[Turn]) -> Iterator[Value]:

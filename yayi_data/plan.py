@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yayi_data.errors import YayiError
-from yayi_data.histogram import fill
+from yayi_data.histogram import Pattern, fill
 
 ORDER_VERSION = 1
 
@@ -44,12 +44,10 @@ def pack(lengths: Integers, seq_len: int, seed: int, epoch: int) -> Plan:
     `lengths` are the examples' tokens, at least 1 each. The cost depends on the range of lengths more than on
     the number of examples. Raises YayiError where examples are longer than a row.
     """
-    _refuse_long(lengths, seq_len)
     n = len(lengths)
-    if n == 0:
+    patterns = _patterns(lengths, seq_len, seed, epoch)
+    if not patterns:
         return Plan(np.zeros(1, np.int64), np.empty(0, np.int64))
-    draws = lengths[hashed(min(n, _DRAWS), _key("draws", seed, epoch)) % n]
-    patterns = fill(np.bincount(lengths).tolist(), seq_len, draws.tolist())
     sizes = np.array([len(row) for row, _ in patterns])
     flat = np.concatenate([row for row, _ in patterns])
     rows = np.repeat(np.arange(len(patterns)), [rows for _, rows in patterns])
@@ -59,6 +57,20 @@ def pack(lengths: Integers, seq_len: int, seed: int, epoch: int) -> Plan:
     examples = np.empty(n, np.int64)
     examples[_by_length(flat[slots], None)] = _by_length(lengths, _key("examples", seed, epoch))
     return Plan(offsets, examples)
+
+
+def count_rows(lengths: Integers, seq_len: int, seed: int, epoch: int) -> int:
+    """Return the number of rows that `pack` makes of the same arguments, without dealing the examples out."""
+    return sum(rows for _, rows in _patterns(lengths, seq_len, seed, epoch))
+
+
+def _patterns(lengths: Integers, seq_len: int, seed: int, epoch: int) -> list[Pattern]:
+    _refuse_long(lengths, seq_len)
+    n = len(lengths)
+    if n == 0:
+        return []
+    draws = lengths[hashed(min(n, _DRAWS), _key("draws", seed, epoch)) % n]
+    return fill(np.bincount(lengths).tolist(), seq_len, draws.tolist())
 
 
 def unpacked(lengths: Integers, rows: int, seed: int, epoch: int) -> Plan:
@@ -90,25 +102,35 @@ def split(
     """
     n = len(content_hash)
     wanted = _count(test_size, n)
+    if not wanted:
+        return np.arange(n), np.empty(0, np.int64)
     keys = hashed(content_hash, _key("split", seed))
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
+    ordered = np.sort(keys)
+    starts = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
     sizes = np.diff(starts, append=n)
-    chosen = np.zeros(len(sizes), np.bool_)
-    candidates = np.arange(len(sizes))
-    while wanted and len(candidates := candidates[sizes[candidates] <= wanted]):
-        taken = candidates[np.cumsum(sizes[candidates]) <= wanted]
-        chosen[taken] = True
-        wanted -= int(sizes[taken].sum())
-        candidates = candidates[len(taken) + 1 :]
-    in_test = np.empty(n, np.bool_)
-    in_test[order] = np.repeat(chosen, sizes)
-    if _count(test_size, n) and not chosen.any():
+    chosen = _first_groups(sizes, wanted)
+    first = int((chosen == np.arange(len(chosen))).sum())  # these begin the order: one comparison finds them
+    in_test = keys < ordered[starts[first]]
+    if first < len(chosen):
+        in_test |= np.isin(keys, ordered[starts[chosen[first:]]])
+    if not len(chosen):
         raise YayiError(
             f"--test-size {test_size:g}: equal conversations stay together, and each has at least "
             f"{sizes.min() - 1} equals; ask for {sizes.min()} or more"
         )
     return np.flatnonzero(~in_test), np.flatnonzero(in_test)
+
+
+def _first_groups(sizes: Integers, wanted: int) -> NDArray[np.int64]:
+    """Return the first groups that hold `wanted` examples together; what is too large is passed over."""
+    chosen = []
+    groups = np.arange(len(sizes))
+    while wanted and len(groups := groups[sizes[groups] <= wanted]):
+        taken = groups[np.cumsum(sizes[groups]) <= wanted]
+        chosen.append(taken)
+        wanted -= int(sizes[taken].sum())
+        groups = groups[len(taken) + 1 :]
+    return np.concatenate([np.empty(0, np.int64), *chosen])
 
 
 def repeat(domain: Integers, weights: Sequence[float], seed: int, epoch: int) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ import typer
 from yayi_data import __version__
 from yayi_data.console import run as run_command
 from yayi_data.errors import YayiError
+from yayi_train.cli_model import generate, merge, prepare
 from yayi_train.flags import Flags, as_command
 from yayi_train.ranks import local_rank
 
@@ -60,6 +61,9 @@ def _run(flags: Flags) -> None:
 
 
 app.command("run")(as_command(_run))
+app.command()(prepare)
+app.command()(generate)
+app.command()(merge)
 
 
 @app.command()

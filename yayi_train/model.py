@@ -47,7 +47,7 @@ def load_base(
 
     Pickled weights are refused, and so are weights that leave out a parameter of the model.
     """
-    config = _config(folder, trust_remote_code)
+    config = read_config(folder, trust_remote_code)
     options = {
         "config": config,
         "dtype": dtype,
@@ -69,7 +69,8 @@ def load_base(
     return base
 
 
-def _config(folder: Path, trust_remote_code: bool) -> Any:
+def read_config(folder: Path, trust_remote_code: bool = False) -> Any:
+    """Return the transformers config of a model folder."""
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
     except (OSError, ValueError) as error:
@@ -113,7 +114,7 @@ def save_final(
 def copy_tokenizer(source: Path, output: Path) -> None:
     """Copy the files that make a folder's tokenizer and its template."""
     for name in TOKENIZER_FILES:
-        if (source / name).is_file():
+        if (source / name).is_file() and source != output:
             shutil.copyfile(source / name, output / name)
 
 

@@ -48,9 +48,9 @@ def check_tokenizer(folder: Path, packed: Path) -> Vocabulary:
     A model without the control tokens is given them as `pack` gave them to its tokenizer.
     """
     theirs = packed / "tokenizer"
-    own = _read(folder)
+    own = read_tokenizer(folder)
     control = load_template(str(theirs / "template.toml")).control
-    ours, data = tokenizer_json.with_control(own, control), _read(theirs)
+    ours, data = tokenizer_json.with_control(own, control), read_tokenizer(theirs)
     if tokenizer_json.fingerprint(ours) != tokenizer_json.fingerprint(data):
         raise YayiError(
             f"the tokenizer in {folder} is not the one that {packed} was packed with: "
@@ -73,7 +73,8 @@ def added_ids(before: dict[str, Any], after: dict[str, Any]) -> list[int]:
     return sorted({token["id"] for token in after["added_tokens"]} - known)
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def read_tokenizer(folder: Path) -> dict[str, Any]:
+    """Return the parsed tokenizer.json of a folder."""
     path = folder / "tokenizer.json"
     try:
         content: dict[str, Any] = orjson.loads(path.read_bytes())

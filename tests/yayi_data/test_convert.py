@@ -89,6 +89,12 @@ def test_sharegpt_holds_tools_calls_and_results() -> None:
     assert value(parsed, "sharegpt") == record
 
 
+@pytest.mark.parametrize("tools", ["", "[]", [], None])
+def test_empty_tools_are_no_tools(tools: Any) -> None:
+    record = said(("human", "问"), ("gpt", "答"), tools=tools)
+    assert conversation(record, "sharegpt").tools == ""
+
+
 def test_sharegpt_system_turn_becomes_the_system_text() -> None:
     record = said(("system", "助手"), ("human", "问"), ("gpt", "答"))
     assert conversation(record, "sharegpt").system == "助手"
@@ -180,6 +186,13 @@ def test_results_answer_the_calls_just_before_them() -> None:
         None,
     ]
     assert conversation(record, "messages") == parsed
+
+
+@pytest.mark.parametrize("role", ["system", "user", "tool"])
+def test_only_the_assistant_calls_tools(role: str) -> None:
+    with pytest.raises(ConversionError) as caught:
+        conversation({"messages": [calls("a") | {"role": role}]}, "messages")
+    assert caught.value.reason == "tool-call"
 
 
 @pytest.mark.parametrize("arguments", ["", "not json", "[1]", '"text"', '{"a": 1.50, "b" :[ ]}'])

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from yayi_data import __version__
+from yayi_data.cli.convert import convert
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
 from yayi_data.cli.verify import verify
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(convert)
 app.command()(pack)
 app.command()(inspect)
 app.command()(verify)

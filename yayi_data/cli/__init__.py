@@ -11,6 +11,8 @@ import typer
 from yayi_data import __version__
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
+from yayi_data.cli.rules import rules
+from yayi_data.cli.validate import validate
 from yayi_data.cli.verify import verify
 from yayi_data.console import run
 
@@ -20,6 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(validate)
+app.command()(rules)
 app.command()(pack)
 app.command()(inspect)
 app.command()(verify)

@@ -1,4 +1,4 @@
-"""Who encodes: the fast engine (fastokens) where it agrees with the reference (`tokenizers`), which decides."""
+"""Who encodes: fastokens where it agrees with the reference, `tokenizers`, which decides."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

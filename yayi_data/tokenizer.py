@@ -26,7 +26,7 @@ class Tokenizer:
 
     `names` maps the template's control tokens to what this tokenizer calls them, `control_ids` to their ids;
     `prefix_ids` and `suffix_ids` are what the tokenizer itself puts around a text (BOS); `token_bytes[id]` is
-    the number of bytes of normalised text an id covers (0 = cannot be told); `reserved[id]` marks the ids that
+    the number of bytes of normalised text an id covers (0 = cannot be told); `reserved[id]` marks ids that
     text must never yield.
     """
 

@@ -159,8 +159,16 @@ def _unreachable(model: Json, names: Collection[str]) -> Json:
     if model.get("unk_token") in present:
         changed["unk_token"] = _rename(model["unk_token"], vocab[model["unk_token"]], present)
     if model["type"] == "BPE":
-        changed["merges"] = [merge for merge in model["merges"] if present.isdisjoint(_named(merge))]
+        changed["merges"] = _merges_without(model["merges"], present)
     return changed
+
+
+def _merges_without(merges: list[Any], names: set[str]) -> list[Any]:
+    if isinstance(merges[0], str):  # one search through all of them spares most vocabularies the loop
+        run_together = "\n".join(merges).replace(" ", "")
+        if not any(name in run_together for name in names):
+            return merges
+    return [merge for merge in merges if names.isdisjoint(_named(merge))]
 
 
 def _rename(token: str, number: int, names: set[str]) -> str:

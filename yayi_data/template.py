@@ -139,7 +139,7 @@ def _elements(template: Template, text: str, value: int, learnt: bool) -> list[C
     """Cut a role's string at its control tokens; a reply is learnt from its opening to the end token."""
     elements: list[Control | Piece] = []
     start, border = 0, len(template.opening)
-    for part in _cut(text, template.control):
+    for part in cut(text, template.control):
         end = start + len(part)
         if part in template.control:
             supervised = learnt and start >= border
@@ -155,7 +155,7 @@ def _elements(template: Template, text: str, value: int, learnt: bool) -> list[C
     return elements
 
 
-def _cut(text: str, control: Sequence[str]) -> list[str]:
+def cut(text: str, control: Sequence[str]) -> list[str]:
     """Cut a text before and after every control token; longer tokens win over their own beginnings."""
     tokens = sorted(control, key=len, reverse=True)
     return [part for part in re.split(f"({'|'.join(map(re.escape, tokens))})", text) if part]

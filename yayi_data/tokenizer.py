@@ -12,6 +12,7 @@ import tokenizers
 from numpy.typing import NDArray
 
 from yayi_data import tokenizer_json
+from yayi_data.chat_template import chat_template
 from yayi_data.console import one_line
 from yayi_data.engines import NASTY, Choice, Engines, Flat
 from yayi_data.errors import YayiError
@@ -119,19 +120,25 @@ class Tokenizer:
 
     def write(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, control tokens added, into an existing folder."""
-        unknown = self._json["model"].get("unk_token")
+        (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
+        config = orjson.dumps(self._written_config(), option=orjson.OPT_INDENT_2)
+        (folder / "tokenizer_config.json").write_bytes(config)
+
+    def _written_config(self) -> Json:
+        end = self.names[self.template.end]
+        prefix = [self.plain.id_to_token(number) or "" for number in self.prefix_ids]
+        suffix = [self.plain.id_to_token(number) or "" for number in self.suffix_ids]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": self.names[self.template.end],
-            "pad_token": self.names[self.template.end],
+            "bos_token": prefix[0] if prefix else None,
+            "eos_token": end,
+            "pad_token": end,
+            "unk_token": self._json["model"].get("unk_token"),
+            "model_max_length": self._config.get("model_max_length"),
             "clean_up_tokenization_spaces": False,
-            **{key: self._config[key] for key in ("model_max_length",) if key in self._config},
-            **({"unk_token": unknown} if unknown else {}),
+            "chat_template": chat_template(self.template, self.names, "".join(prefix), "".join(suffix)),
         }
-        if self.prefix_ids:
-            config["bos_token"] = self.plain.id_to_token(self.prefix_ids[0])
-        (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
-        (folder / "tokenizer_config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+        return {key: value for key, value in config.items() if value is not None}
 
 
 def load_tokenizer(path_or_id: str, template: Template, engine: Engine = "auto") -> Tokenizer:

@@ -48,7 +48,7 @@ def control_names(
     A token that `existing` places at an id is the added token there, if there is one; one that it calls "eos"
     is the tokenizer's end of text, if it names one. Any other keeps its name.
     """
-    added = {token["id"]: token["content"] for token in tokenizer.get("added_tokens") or []}
+    added = {token.get("id"): token.get("content") for token in tokenizer.get("added_tokens") or []}
     held = {token: eos if where == "eos" else added.get(where) for token, where in existing.items()}
     return {token: held.get(token) or token for token in control}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tokenizers import (
     AddedToken,
     Regex,
@@ -18,6 +19,9 @@ from tokenizers import (
     processors,
     trainers,
 )
+
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.load_profile("default")
 
 CORPUS = [
     "你好，世界。我是雅意，很高兴认识你！\n\n请问有什么可以帮您？",
@@ -186,6 +190,23 @@ FAMILIES: dict[str, Callable[[], Tokenizer]] = {
 def families() -> dict[str, str]:
     """The tokenizer.json text of every family."""
     return {name: make().to_str() for name, make in FAMILIES.items()}
+
+
+@pytest.fixture(scope="session", name="byte_level")
+def byte_level_folder(families: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small byte-level tokenizer that lacks the control tokens."""
+    return _saved(families["byte_level"], tmp_path_factory.mktemp("byte-level"))
+
+
+@pytest.fixture(scope="session", name="llama_style")
+def llama_style_folder(families: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small Llama-2-style tokenizer: byte fallback, a prepended blank, BOS first."""
+    return _saved(families["llama2"], tmp_path_factory.mktemp("llama-style"))
+
+
+def _saved(content: str, folder: Path) -> Path:
+    (folder / "tokenizer.json").write_text(content, encoding="utf-8")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,12 @@ def chat_template(template: Template, names: Mapping[str, str], prefix: str = ""
     """
     roles = {role: _named(text, names) for role, text in template.roles.items()}
     opening, _ = roles["assistant"].split(_SLOT)
-    texts = {"PREFIX": prefix, "SUFFIX": suffix, "OPENING": opening, "DEFAULT_SYSTEM": template.default_system}
+    texts = {
+        "PREFIX": prefix,
+        "SUFFIX": suffix,
+        "OPENING": opening,
+        "DEFAULT_SYSTEM": template.default_system,
+    }
     for role, text in roles.items():
         before, after = text.split(_SLOT)
         if role in ("assistant", "tool_call"):

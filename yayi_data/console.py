@@ -1,9 +1,12 @@
 """What both command lines share: safe text, one way to end, talk on stderr."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
 from functools import cache
+
+import typer
 
 from yayi_data.errors import YayiError
 
@@ -14,7 +17,7 @@ _UNSAFE = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Return record text with every control, bidirectional and zero-width character written as \xNN or \uNNNN.
+    r"""Return record text with control, bidirectional and zero-width characters written as \xNN or \uNNNN.
 
     Tabs and newlines stay; use `one_line` where they may not.
     """
@@ -45,20 +48,39 @@ def on_terminal() -> bool:
 
 
 def run(command: Callable[[], object], *, debug: bool) -> int:
-    """Run a command and return its exit code; errors become one line on stderr unless `debug` is set.
+    """Run a command and return its exit code; an expected failure becomes one line on stderr unless `debug`.
 
-    130 is an interrupt, as shells have it. A reader that closed our stdout (`| head`) ends us quietly.
+    The codes: 0 or what the command returns, 1 and 2 as the error says, 130 interrupted, and 141, as a shell
+    reports a broken pipe, when the reader of our stdout has gone (`| head`).
     """
     try:
         result = command()
-    except YayiError as error:
+        sys.stdout.flush()
+    except (YayiError, typer.TyperException, OSError, KeyboardInterrupt, typer.Abort) as error:
         if debug:
             raise
-        say(f"error: {error}")
-        return error.exit_code
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        say("interrupted")
-        return 130
+        return _told(error)
     return result if isinstance(result, int) else 0
+
+
+def _told(error: BaseException) -> int:
+    """Say in one line what ended the command and return the exit code for it."""
+    match error:
+        case YayiError():
+            say(f"error: {error}")
+            return error.exit_code
+        case typer.TyperException():
+            context = getattr(error, "ctx", None)
+            hint = f"; see {context.command_path} --help" if context else ""
+            say(f"error: {error.format_message().rstrip('.')}{hint}")
+            return 2
+        case BrokenPipeError():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        case OSError():
+            place = f"{error.filename}: " if error.filename else ""
+            say(f"error: {place}{error.strerror or error}")
+            return 2
+        case _:
+            say("interrupted")
+            return 130

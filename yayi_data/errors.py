@@ -11,3 +11,11 @@ class DataError(YayiError):
     """The data itself prevented the output that was asked for."""
 
     exit_code = 1
+
+
+class ConversionError(DataError):
+    """A conversation holds what the target dialect cannot; `reason` is the ledger's word for it."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

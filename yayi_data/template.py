@@ -5,6 +5,7 @@ conversation, once, the control tokens and text pieces it becomes.
 """
 
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -252,3 +253,18 @@ def _role_faults(roles: dict[str, Any], control: list[str], end: str) -> Iterato
             )
         elif role in _REPLIES and not text.startswith(roles["assistant"].partition(_SLOT)[0]):
             yield role, f"{role} must begin as assistant does: the model says all that follows"
+
+
+def template_toml(template: Template) -> str:
+    """Return a TOML file that `load_template` reads back as the same template."""
+    plain = [key for key in _KEYS if key not in ("existing", "roles")]
+    lines = [f"{key} = {_literal(getattr(template, key))}" for key in plain]
+    for table in ("existing", "roles"):
+        lines += ["", f"[{table}]"]
+        lines += [f"{_literal(key)} = {_literal(value)}" for key, value in getattr(template, table).items()]
+    return "\n".join([*lines, ""])
+
+
+def _literal(value: str | int | Sequence[str]) -> str:
+    """Return a value as JSON writes it, and TOML with it."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -16,7 +16,7 @@ from yayi_data.chat_template import chat_template
 from yayi_data.console import one_line
 from yayi_data.engines import NASTY, Choice, Engines, Flat
 from yayi_data.errors import YayiError
-from yayi_data.template import Template, layout
+from yayi_data.template import Template, layout, template_toml
 from yayi_data.tokenizer_json import Json
 
 Engine = Choice
@@ -78,7 +78,7 @@ class Tokenizer:
         return True
 
     @property
-    def engine(self) -> str:
+    def engine(self) -> Engine:
         """The engine that runs, `fast` or `reference`."""
         return self._engines.name
 
@@ -119,15 +119,14 @@ class Tokenizer:
         return self.plain.decode(list(ids), skip_special_tokens=False)
 
     def write(self, folder: Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json, control tokens added, into an existing folder."""
-        (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
-        config = orjson.dumps(self._written_config(), option=orjson.OPT_INDENT_2)
-        (folder / "tokenizer_config.json").write_bytes(config)
+        """Write the tokenizer, control tokens added, and its template into an existing folder.
 
-    def _written_config(self) -> Json:
+        The files are tokenizer.json, tokenizer_config.json, chat_template.jinja and template.toml.
+        """
+        names = tokenizer_json.names_of(self._json, self.prefix_ids + self.suffix_ids)
+        prefix, suffix = names[: len(self.prefix_ids)], names[len(self.prefix_ids) :]
+        chat = chat_template(self.template, self.names, "".join(prefix), "".join(suffix))
         end = self.names[self.template.end]
-        prefix = [self.plain.id_to_token(number) or "" for number in self.prefix_ids]
-        suffix = [self.plain.id_to_token(number) or "" for number in self.suffix_ids]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": prefix[0] if prefix else None,
@@ -136,9 +135,13 @@ class Tokenizer:
             "unk_token": self._json["model"].get("unk_token"),
             "model_max_length": self._config.get("model_max_length"),
             "clean_up_tokenization_spaces": False,
-            "chat_template": chat_template(self.template, self.names, "".join(prefix), "".join(suffix)),
+            "chat_template": chat,
         }
-        return {key: value for key, value in config.items() if value is not None}
+        known = {key: value for key, value in config.items() if value is not None}
+        (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
+        (folder / "tokenizer_config.json").write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2))
+        (folder / "chat_template.jinja").write_text(chat, encoding="utf-8")
+        (folder / "template.toml").write_text(template_toml(self.template), encoding="utf-8")
 
 
 def load_tokenizer(path_or_id: str, template: Template, engine: Engine = "auto") -> Tokenizer:

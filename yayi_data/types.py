@@ -6,7 +6,7 @@ What is made once per record is a NamedTuple, which costs a quarter of a frozen 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 Role = Literal["user", "assistant", "tool_call", "tool_result"]
 """Who speaks in a turn, in the field's standard terms; each dialect maps its own names to these."""
@@ -34,6 +34,9 @@ class Problem(NamedTuple):
     rule: str
     severity: Severity
     message: str
+    snippet: str = ""
+    caret: int = 0
+    """A piece of the offending line, and how many of its characters stand before the place."""
 
 
 class Record(NamedTuple):
@@ -54,7 +57,10 @@ class Record(NamedTuple):
 class Chunk:
     """Consecutive records of one source, read and parsed together: parallel columns, one entry a record.
 
-    `problems` are what reading itself found between or around the records (a missing comma, a truncated end).
+    `problems` are what reading itself found in, between or around the records (in an array: all syntax
+    faults); a record whose `raws` entry is empty is malformed, and its problem is among them. `columns` is
+    empty where every record starts in column 1. `values` are the parsed records where reading had to parse.
+    `data` is the stretch of the source that holds all the records, for searching them at once.
     """
 
     source: int
@@ -63,6 +69,9 @@ class Chunk:
     starts: list[int]
     raws: list[bytes]
     problems: list[Problem] = field(default_factory=list)
+    columns: list[int] = field(default_factory=list)
+    values: list[Any] | None = None
+    data: bytes = b""
 
     def __len__(self) -> int:
         return len(self.raws)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from yayi_data.errors import YayiError
-from yayi_data.template import FOLDER, load_template
+from yayi_data.template import FOLDER, load_template, template_toml
 
 GOOD = (FOLDER / "chatml.toml").read_text(encoding="utf-8")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -29,6 +29,13 @@ def test_the_fingerprint_follows_what_the_template_says(tmp_path: Path) -> None:
     changed = load_template(write(tmp_path, GOOD.replace("assistant\\n", "assistant:\\n")))
     assert changed.fingerprint != load_template("chatml").fingerprint
     assert len({load_template(name).fingerprint for name in NAMES}) == len(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_template_written_out_reads_back_as_itself(tmp_path: Path, name: str) -> None:
+    template = load_template(name)
+    again = load_template(write(tmp_path, template_toml(template)))
+    assert again.fingerprint == template.fingerprint
 
 
 def test_tool_roles_left_out_wear_the_headers_of_reply_and_question() -> None:

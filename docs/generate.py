@@ -1,0 +1,55 @@
+"""Write the generated pages of docs/; with --check, say which differ and exit 1 instead."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from typer import Typer
+from typer.testing import CliRunner
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py (make docs); edit the code it comes from. -->\n\n"
+
+
+def help_pages(app: Typer, name: str) -> Iterator[str]:
+    """Yield a section for the application itself and for each of its commands, in order."""
+    runner = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"})
+    callbacks = [command.callback.__name__ for command in app.registered_commands if command.callback]
+    for command in ["", *(function.replace("_", "-") for function in callbacks)]:
+        call = [command, "--help"] if command else ["--help"]
+        page = runner.invoke(app, call, prog_name=name, catch_exceptions=False).output.strip()
+        yield f"## {name} {command}".rstrip() + f"\n\n```text\n{page}\n```\n"
+
+
+def commands() -> str:
+    """Return docs/commands.md: every command's help."""
+    from yayi_data.cli import app as data_app
+    from yayi_train.cli import app as train_app
+
+    pages = [*help_pages(data_app, "yayi-data"), *help_pages(train_app, "yayi-train")]
+    return "# Commands\n\n" + NOTE + "\n".join(pages)
+
+
+PAGES: dict[str, Callable[[], str]] = {"commands.md": commands}
+
+
+def main() -> int:
+    """Write or check every generated page."""
+    check = "--check" in sys.argv[1:]
+    stale = [name for name, page in PAGES.items() if not _current(DOCS / name, page())]
+    if check:
+        for name in stale:
+            print(f"docs/{name} does not match the code; run make docs")
+        return 1 if stale else 0
+    for name in stale:
+        (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
+        print(f"wrote docs/{name}")
+    return 0
+
+
+def _current(path: Path, page: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == page
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Reads the records of one JSON array, streamed; a malformed record costs itself only.
+
+A stretch at a time is scanned and parsed at once (`spans`). Where that fails, records are taken one by one
+with the strict scanner, which names the fault, and reading goes on at the next plausible record start.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+
+from yayi_data.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Buffer, Place
+from yayi_data.locate import problem
+from yayi_data.scan import Fault, Scan, scan, shown, skip_space
+from yayi_data.sources import BLOCK_BYTES, BOM, Source
+from yayi_data.spans import Spans, adjoin, find_spans, parse_all, record_start
+from yayi_data.types import Chunk, Problem
+
+_SMALL = 1 << 14
+_NO_COMMA = "expected , before this record: the comma between two records is missing"
+
+
+class ArrayReader:
+    """Iterates the chunks of an array, or of a part of it.
+
+    `whole` tells that the blocks reach to the end of the file, where the array must be closed; otherwise
+    they end where another record begins.
+    """
+
+    def __init__(self, source: Source, blocks: Iterator[bytes], place: Place, *, whole: bool) -> None:
+        self.source = source
+        self.text = Buffer(blocks, place)
+        self.whole = whole
+        self.record = place.record
+        self.start_pattern = record_start(source.first_key)
+        self.window = BLOCK_BYTES
+        self.taken = self.nothing()
+        self.size = 0
+        self.problems: list[Problem] = []
+        self.state = self.opening if place.offset == 0 else self.element
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield chunks until the array, or its part, ends."""
+        while self.text.skip_space():
+            chunk = self.state()
+            if (chunk and len(self.taken)) or self.size >= BLOCK_BYTES:
+                yield self.flushed()
+            if chunk:
+                yield chunk
+        self.at_end()
+        if len(self.taken) or self.problems:
+            yield self.flushed()
+
+    def nothing(self) -> Chunk:
+        return Chunk(self.source.index, self.record, [], [], [])
+
+    def flushed(self) -> Chunk:
+        """Give out the records that were taken one by one, and the problems found meanwhile."""
+        chunk = self.taken if len(self.taken) else self.nothing()
+        self.taken, self.size = self.nothing(), 0
+        chunk.problems.extend(self.problems)
+        self.problems = []
+        return chunk
+
+    def report(self, rule: str, message: str, record: int | None = None, ahead: int = 0) -> None:
+        """Note a problem `ahead` bytes after the position."""
+        where = self.text.where(self.source.path, record)
+        raw = self.text.data[self.text.position :]
+        self.problems.append(problem(where, raw, ahead, rule, message))
+
+    # States: each looks at the byte at the position, which is no space.
+
+    def head(self) -> bytes:
+        return self.text.data[self.text.position : self.text.position + 1]
+
+    def opening(self) -> None:
+        """Expect the array's bracket, perhaps behind a byte order mark."""
+        if self.text.data.startswith(BOM):
+            self.report("encoding-bom", BOM_FOUND)
+            self.text.position = len(BOM)
+            self.text.skip_space()
+        self.text.position += 1
+        self.state = self.first
+
+    def first(self) -> Chunk | None:
+        """Expect a record or the end of an empty array."""
+        if self.head() == b"]":
+            return self.close()
+        self.state = self.element
+        return self.element()
+
+    def element(self) -> Chunk | None:
+        """Expect a record."""
+        head = self.head()
+        if head == b"]":
+            self.report("syntax", "expected a record after the comma, found ]: remove the last comma")
+            return self.close()
+        if head == b",":
+            self.report("syntax", "expected a record, found ',': remove one of the two commas")
+            self.text.position += 1
+            return None
+        return self.stretch() if head == b"{" else self.single()
+
+    def between(self) -> None:
+        """Expect a comma or the array's end; a record that begins here lacks its comma."""
+        head = self.head()
+        if head == b"]":
+            self.close()
+            return
+        self.state = self.element
+        if head == b",":
+            self.text.position += 1
+        else:
+            self.report("syntax", _NO_COMMA)
+
+    def close(self) -> None:
+        self.text.position += 1
+        self.state = self.after
+
+    def after(self) -> None:
+        """Report what stands behind the array; read on where records begin there."""
+        found = shown(self.text.data, self.text.position)
+        self.report("syntax", f"{found} after the end of the array: a file holds one array")
+        self.resume(self.text.position)
+
+    def swallow(self) -> None:
+        """Skip what follows a malformed record when no other begins."""
+        self.text.position = len(self.text.data)
+
+    def at_end(self) -> None:
+        """Report an array that was not closed, or a comma missing before the next part."""
+        if self.text.damage:
+            self.report("compression", self.text.damage)
+        elif self.whole and self.state not in (self.after, self.swallow):
+            self.report("syntax", "the file ends inside the array: expected ]; was the file cut?")
+        elif not self.whole and self.state == self.between:
+            self.report("syntax", _NO_COMMA)
+
+    # Taking records.
+
+    def stretch(self) -> Chunk | None:
+        """Take all whole records of the next window at once."""
+        text = self.text
+        spans, window = self.spans_ahead()
+        if not spans.starts and len(text.data) - text.position < 2 * BLOCK_BYTES and text.more():
+            spans, window = self.spans_ahead()
+        if not spans.starts or spans.starts[0]:
+            return self.single()
+        values = parse_all(window, spans)
+        if values is None:
+            return self.one_by_one(window, spans)
+        self.window = min(self.window * 2, BLOCK_BYTES)
+        return self.chunk(window[: spans.ends[-1]], spans, values)
+
+    def spans_ahead(self) -> tuple[Spans, bytes]:
+        ahead = self.text.data[self.text.position : self.text.position + max(self.window, _SMALL)]
+        spans = find_spans(ahead)
+        if spans.starts and not adjoin(ahead, spans, len(spans.starts) - 1):
+            spans = Spans(spans.starts[:-1], spans.ends[:-1])
+        return spans, ahead
+
+    def chunk(self, data: bytes, spans: Spans, values: list[Any]) -> Chunk:
+        line, column = self.text.place()
+        lines, columns = _places(data, spans.starts, line, column)
+        offset = self.text.offset
+        chunk = Chunk(
+            self.source.index,
+            self.record,
+            lines,
+            [offset + start for start in spans.starts],
+            [data[start:end] for start, end in zip(*spans, strict=True)],
+            columns=columns,
+            values=values,
+            data=data,
+        )
+        self.record += len(values)
+        self.text.position += len(data)
+        self.state = self.between
+        return chunk
+
+    def one_by_one(self, window: bytes, spans: Spans) -> None:
+        """Take records as long as each parses on its own, then look closely at the one that does not."""
+        self.window = _SMALL
+        begin = self.text.position
+        for i, (start, end) in enumerate(zip(*spans, strict=True)):
+            self.text.position = begin + start
+            if not _parses(window[start:end]) or not adjoin(window, spans, i):
+                self.single()
+                return
+            self.take(window[start:end])
+            self.text.position = begin + end
+            self.state = self.between
+
+    def take(self, raw: bytes) -> None:
+        """Take a record that begins at the position; b"" stands for a malformed one."""
+        line, column = self.text.place()
+        if not len(self.taken):
+            self.taken = self.nothing()
+        self.taken.raws.append(raw)
+        self.taken.lines.append(line)
+        self.taken.columns.append(column)
+        self.taken.starts.append(self.text.offset)
+        self.size += len(raw) + 1
+        self.record += 1
+
+    def single(self) -> None:
+        """Take the record at the position with the strict scanner, or report it and move on."""
+        found, following = self.scanned()
+        data, begin = self.text.data, self.text.position
+        fault = found.syntax or self.misplaced(found, following)
+        if fault is None:
+            self.take(data[begin : found.end])
+            self.text.position = found.end
+            self.state = self.between
+            return
+        self.report(fault.rule, fault.message, self.record, fault.offset - begin)
+        self.take(b"")
+        # A lost quote makes one string of this record's end and the next one's start.
+        swallowed = data[: fault.offset].rstrip().endswith(b'"') and found.text > begin
+        self.resume(found.text if swallowed else max(fault.offset, begin + 1))
+
+    def scanned(self) -> tuple[Scan, int]:
+        """Scan the record at the position, reading on until its end and what follows are known."""
+        text = self.text
+        while True:
+            found = scan(text.data, text.position)
+            following = skip_space(text.data, found.end)
+            if following + 4 < len(text.data) or text.ended:
+                return found, following
+            if len(text.data) - text.position > MAX_RECORD_BYTES:
+                found.syntax = Fault(text.position, "too-large", TOO_LARGE)
+                return found, following
+            text.more()
+
+    def misplaced(self, found: Scan, following: int) -> Fault | None:
+        """Find the fault in what follows a whole record: neither a comma, the end, nor another record."""
+        data = self.text.data
+        if following >= len(data) or data[following : following + 1] in (b",", b"]"):
+            return None
+        if self.start_pattern.match(data, following):
+            return None
+        return Fault(following, "syntax", f"expected , or ] after the record, found {shown(data, following)}")
+
+    def resume(self, position: int) -> None:
+        """Go on at the next plausible record start at or after `position`, or to the end."""
+        text = self.text
+        text.position = position
+        while not (match := self.start_pattern.search(text.data, text.position)):
+            text.position = max(text.position, len(text.data) - 256)  # a start may be cut in two
+            if not text.more():
+                self.state = self.swallow
+                return
+        text.position = match.start()
+        self.state = self.element
+
+
+def _parses(raw: bytes) -> bool:
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _places(data: bytes, starts: list[int], line: int, column: int) -> tuple[list[int], list[int]]:
+    """Return the lines and columns of `starts` in `data`, which begins at the given ones and is valid UTF-8."""
+    text = np.frombuffer(data, np.uint8)
+    at = np.asarray(starts)
+    breaks = np.flatnonzero(text == 0x0A)
+    before = np.searchsorted(breaks, at)
+    line_start = np.concatenate(([0], breaks + 1))[before]
+    characters = np.concatenate(([0], np.cumsum((text & 0xC0) != 0x80, dtype=np.int64)))
+    columns = characters[at] - characters[line_start] + np.where(before == 0, column, 1)
+    return (before + line).tolist(), columns.tolist()

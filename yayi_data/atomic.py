@@ -1,0 +1,94 @@
+"""Files that appear under their name only when they are whole and on the disk."""
+
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from yayi_data.errors import YayiError
+
+TEMPORARY = ".tmp"
+"""How the name of a file ends while it is being written; a killed process leaves such files behind."""
+
+
+class AtomicFile(io.RawIOBase):
+    """A binary file that is renamed to `path` when its `with` block ends well, and removed when it does not.
+
+    `bytes` and `sha256` tell what was written, without reading it again. The temporary name is this writer's
+    own, so two processes that write the same file do not disturb each other. The content is on the disk
+    before the name is; `fsync_folder` makes the name last. A full disk, a missing folder or a read-only one
+    raises YayiError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+        self._sha256 = hashlib.sha256()
+        self._temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what has been written so far, in hex."""
+        return self._sha256.hexdigest()
+
+    def __enter__(self) -> Self:
+        with _writing(self.path):
+            self._file = self._temporary.open("xb")
+        return self
+
+    def writable(self) -> bool:
+        """Say yes, as writers to a file object ask."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Append `data` (bytes or any buffer) and return its length in bytes."""
+        with _writing(self.path):
+            self._file.write(data)
+        self._sha256.update(data)
+        length = memoryview(data).nbytes
+        self.bytes += length
+        return length
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with _writing(self.path), self._file:
+                if kind is None:
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+                    self._temporary.replace(self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`: afterwards the whole of it is on the disk under that name, or nothing is."""
+    with AtomicFile(path) as file:
+        file.write(data)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` (new files, renames) survive a crash of the machine."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise YayiError(
+            f"{path}: cannot be written: {error.strerror}; free some space or choose another output, "
+            "then run the same command again"
+        ) from error

@@ -1,0 +1,5 @@
+"""`python -m yayi_data.cli` is `yayi-data`."""
+
+from yayi_data.cli import main
+
+main()

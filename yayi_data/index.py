@@ -1,0 +1,173 @@
+"""The index of a packed folder: one entry a conversation, from which plans, splits and mixtures are made.
+
+Each shard's writer leaves its part of the index beside the shard; `merge_index` puts the parts together. An
+index is one record batch, so that each of its columns maps into memory as one array, with no copy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
+
+from yayi_data.atomic import AtomicFile
+from yayi_data.errors import DataError, YayiError
+from yayi_data.manifest import Counts, FileFacts, Manifest, listed, refuse_changed, refuse_resized
+
+INDEX = "index.arrow"
+
+PART_SCHEMA = pa.schema(
+    [
+        ("tokens", pa.int32()),
+        ("supervised_tokens", pa.int32()),
+        ("domain", pa.dictionary(pa.int32(), pa.string())),
+        ("content_hash", pa.uint64()),
+    ]
+)
+INDEX_SCHEMA = pa.schema([pa.field("shard", pa.int32()), pa.field("row", pa.int32()), *PART_SCHEMA])
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One entry a conversation, in the order of the input: parallel arrays, and the domains' names.
+
+    `domain` indexes `names`, which are sorted; `content_hash` is equal for conversations of equal ids.
+    """
+
+    shard: NDArray[np.int32]
+    row: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    supervised_tokens: NDArray[np.int32]
+    domain: NDArray[np.int32]
+    names: list[str]
+    content_hash: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def content_hashes(ids: NDArray[np.int32], offsets: NDArray[np.integer[Any]]) -> NDArray[np.uint64]:
+    """Return the 64-bit XXH3 of each row's ids as little-endian int32.
+
+    The mask is left out: the same text is the same content whichever of its turns are learnt.
+    """
+    view = np.ascontiguousarray(ids, "<i4").data.cast("B")
+    ends = (offsets.astype(np.int64) * 4).tolist()
+    hashes = [xxhash.xxh3_64_intdigest(view[start:end]) for start, end in pairwise(ends)]
+    return np.array(hashes, np.uint64)
+
+
+def merge_index(parts: Sequence[Path], path: Path) -> FileFacts:
+    """Write the index `path` from the shards' index parts, given in the order of the shards.
+
+    The codes of the domains follow from their names, sorted, not from who wrote which part.
+    """
+    tables = [_read_table(part, PART_SCHEMA) for part in parts]
+    names = sorted({name for table in tables for name in _names(table)})
+    codes = {name: code for code, name in enumerate(names)}
+    recoded = [np.array([codes[n] for n in _names(t)], np.int32)[_codes(t)] for t in tables]
+    sizes = np.array([table.num_rows for table in tables], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    columns = [
+        np.repeat(np.arange(len(tables), dtype=np.int32), sizes),
+        (np.arange(sizes.sum()) - np.repeat(starts, sizes)).astype(np.int32),
+        _stacked([_numbers(table, "tokens") for table in tables], np.int32),
+        _stacked([_numbers(table, "supervised_tokens") for table in tables], np.int32),
+        pa.DictionaryArray.from_arrays(_stacked(recoded, np.int32), pa.array(names, pa.string())),
+        _stacked([_numbers(table, "content_hash") for table in tables], np.uint64),
+    ]
+    return write_table(path, pa.table(columns, schema=INDEX_SCHEMA))
+
+
+def _stacked(arrays: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.empty(0, kind)
+
+
+def write_table(path: Path, table: pa.Table) -> FileFacts:
+    """Write a table as an IPC stream of exactly one record batch, which may have no rows."""
+    batch = pa.RecordBatch.from_arrays([c.combine_chunks() for c in table.columns], schema=table.schema)
+    with AtomicFile(path) as file, pa.ipc.new_stream(pa.PythonFile(file, mode="w"), table.schema) as writer:
+        writer.write_batch(batch)
+    return FileFacts(path.name, file.bytes, file.sha256)
+
+
+def open_index(folder: Path, manifest: Manifest) -> Index:
+    """Map the index of a packed folder into memory, checked against the manifest.
+
+    Its arrays are views of the file. Raises DataError where the file differs from what the manifest says.
+    """
+    path = folder / INDEX
+    facts = listed(manifest, INDEX)
+    refuse_resized(path, facts.bytes)
+    refuse_changed(path, mapped(path), facts.bytes, facts.sha256)
+    index = read_index(path)
+    if len(index) != manifest.rows:
+        raise DataError(f"{path}: has {len(index)} rows, the manifest {manifest.rows}; pack the data again")
+    return index
+
+
+def read_index(path: Path) -> Index:
+    """Map an index into memory, unchecked."""
+    table = _read_table(path, INDEX_SCHEMA)
+    names = [field.name for field in INDEX_SCHEMA if field.name != "domain"]
+    return Index(**{name: _numbers(table, name) for name in names}, domain=_codes(table), names=_names(table))
+
+
+def domain_counts(index: Index) -> dict[str, Counts]:
+    """Return the rows, tokens and supervised tokens of each domain, by name."""
+    n = len(index.names)
+    rows = np.bincount(index.domain, minlength=n)
+    tokens, supervised = (
+        np.bincount(index.domain, weights=column, minlength=n)
+        for column in (index.tokens, index.supervised_tokens)
+    )  # float64 counts exactly up to 2**53
+    return {
+        name: Counts(*map(int, counts))
+        for name, *counts in zip(index.names, rows, tokens, supervised, strict=True)
+    }
+
+
+def mapped(path: Path) -> pa.Buffer:
+    """Return a file's bytes, mapped into memory.
+
+    The mapping lives as long as its views; the file descriptor is closed at once, so there may be many.
+    """
+    try:
+        if path.stat().st_size == 0:
+            return pa.py_buffer(b"")
+        with pa.memory_map(str(path)) as file:
+            return file.read_buffer()
+    except OSError as error:
+        raise YayiError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pa.ipc.open_stream(mapped(path)).read_all()
+        table.validate(full=True)  # codes beyond the names would crash whoever counts by them
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: is not an index ({error}); pack the data again") from None
+    if table.schema != schema or table["tokens"].num_chunks != 1:
+        raise DataError(f"{path}: is not laid out as an index; pack the data again")
+    return table
+
+
+def _numbers(table: pa.Table, name: str) -> NDArray[Any]:
+    return table[name].chunk(0).to_numpy(zero_copy_only=True)
+
+
+def _codes(table: pa.Table) -> NDArray[np.int32]:
+    column: Any = table["domain"].chunk(0)
+    codes: NDArray[np.int32] = column.indices.to_numpy(zero_copy_only=True)
+    return codes
+
+
+def _names(table: pa.Table) -> list[str]:
+    column: Any = table["domain"].chunk(0)
+    names: list[str] = column.dictionary.to_pylist()
+    return names

@@ -1,0 +1,276 @@
+"""What a run reads: files, folders, globs, stdin and URLs, plain or compressed, opened as streams of bytes."""
+
+import glob
+import os
+import re
+import stat
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, cast
+from urllib.parse import urlsplit
+
+from yayi_data.errors import YayiError
+
+BLOCK_BYTES = 1 << 20
+"""Bytes read at a time; parsing is fastest while a block and what it becomes stay in the CPU's cache."""
+
+_HEAD_BYTES = 1 << 16
+_SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst")
+_MAGIC: dict[bytes, Literal["gz", "zst"]] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
+_FIRST_KEY = re.compile(rb'^\s*\[\s*\{\s*"([^"\\]{1,64})"\s*:')
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input as the user named it (`path`) and as outputs may name it (`name`: relative, no secrets).
+
+    `kind` follows from the first byte that is not blank; `first_key` is the first record's first key, a
+    hint for finding the next record after a malformed one. `location` is where the bytes are now: the path
+    itself, or an unpacked copy. `size` is in stored bytes, None where nobody knows.
+    """
+
+    index: int
+    path: str
+    name: str
+    kind: Literal["jsonl", "array"]
+    compression: Literal["gz", "zst"] | None = None
+    size: int | None = None
+    location: str = ""
+    first_key: bytes = b""
+
+    @property
+    def seekable(self) -> bool:
+        """Tell whether byte ranges of the records can be read on their own."""
+        return self.compression is None and self.size is not None
+
+
+class DamagedStreamError(Exception):
+    """A compressed stream that ends early or does not decompress."""
+
+
+def open_sources(paths: Sequence[str]) -> list[Source]:
+    """Find and sniff the inputs that `paths` name, in order; folders and globs are sorted.
+
+    Raises YayiError where one is missing, unreadable, or named twice.
+    """
+    found = [path for given in paths for path in _expand(given)]
+    if not found:
+        raise YayiError("no input given: name a file, a folder, a glob, a URL, or - for stdin")
+    for path in found:
+        if found.count(path) > 1 and path == "-":
+            raise YayiError("stdin (-) can be read once only: name it once")
+    names = _names(found)
+    return [_sniff(i, path, name) for i, (path, name) in enumerate(zip(found, names, strict=True))]
+
+
+def _expand(given: str) -> list[str]:
+    if given == "-":
+        return [given]
+    if "://" in given:
+        return _expand_url(given)
+    if Path(given).is_dir():
+        inside = sorted(str(p) for p in Path(given).rglob("*") if p.name.endswith(_SUFFIXES) and p.is_file())
+        if not inside:
+            raise YayiError(f"{given}: the folder holds no .json or .jsonl file (.gz and .zst included)")
+        return inside
+    if Path(given).exists():
+        return [given]
+    if any(c in given for c in "*?["):
+        if matched := sorted(p for p in glob.glob(given, recursive=True) if Path(p).is_file()):  # noqa: PTH207
+            return matched
+        raise YayiError(f"{given}: no file matches this pattern")
+    raise YayiError(f"{given}: no such file or folder")
+
+
+def _expand_url(url: str) -> list[str]:
+    if not any(c in urlsplit(url).path for c in "*["):
+        return [url]
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.url_to_fs(url)
+        matched = sorted(filesystem.unstrip_protocol(p) for p in filesystem.glob(path))
+    except Exception as error:
+        raise YayiError(f"{_bare(url)}: cannot list: {error}") from error
+    if not matched:
+        raise YayiError(f"{_bare(url)}: nothing matches this pattern")
+    return matched
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """Name the inputs for outputs: relative to the folder that holds them all, URLs by their path alone."""
+    local = [os.path.abspath(p) for p in paths if p != "-" and "://" not in p]  # noqa: PTH100 - links stay
+    top = os.path.commonpath([os.path.dirname(p) for p in local]) if local else ""  # noqa: PTH120
+    return [_name(path, top) for path in paths]
+
+
+def _name(path: str, top: str) -> str:
+    if path == "-":
+        return "stdin"
+    if "://" in path:
+        return _bare(path)
+    return Path(os.path.relpath(path, top)).as_posix()
+
+
+def _bare(url: str) -> str:
+    """Return a URL without user, password, query and fragment, where secrets live."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _sniff(index: int, path: str, name: str) -> Source:
+    size = _size(path)
+    head = _head(path, size)
+    compression = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if compression:
+        head = _unpacked_head(head, compression)
+    head = head.removeprefix(BOM)
+    kind: Literal["jsonl", "array"] = "array" if head.lstrip(b" \t\r\n").startswith(b"[") else "jsonl"
+    key = _FIRST_KEY.match(head)
+    return Source(index, path, name, kind, compression, size, path, key[1] if key else b"")
+
+
+def _size(path: str) -> int | None:
+    """Return the bytes of a regular file, None for what can be read once only or is elsewhere."""
+    if path == "-" or "://" in path:
+        return None
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise YayiError(f"{path}: cannot be read: {error.strerror}") from error
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _head(path: str, size: int | None) -> bytes:
+    with _opened(path, path, size) as file:
+        if not hasattr(file, "peek"):
+            return file.read(_HEAD_BYTES)
+        head: bytes = file.peek(_HEAD_BYTES)[:_HEAD_BYTES]  # a pipe must keep what we looked at
+        return head
+
+
+def _unpacked_head(head: bytes, compression: Literal["gz", "zst"]) -> bytes:
+    try:
+        return next(unpacked(iter([head]), compression), b"")
+    except DamagedStreamError:
+        return b""
+
+
+@contextmanager
+def _opened(location: str, path: str, size: int | None) -> Iterator[BinaryIO]:
+    if location == "-":
+        yield sys.stdin.buffer
+        return
+    if size is None and "://" not in location:
+        yield _pipes.setdefault(location, _open(location, path))
+        return
+    with _open(location, path) as file:
+        yield file
+
+
+_pipes: dict[str, BinaryIO] = {}
+"""Named pipes, which give their bytes once: the one that sniffed is the one that reads."""
+
+
+def _open(location: str, path: str) -> BinaryIO:
+    try:
+        if "://" in location:
+            import fsspec
+
+            return cast(BinaryIO, fsspec.open(location, "rb").open())
+        return Path(location).open("rb")
+    except OSError as error:
+        raise YayiError(f"{_shown(path)}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a URL's backend raises what it likes, a missing package included
+        raise YayiError(f"{_shown(path)}: cannot be opened: {error}") from error
+
+
+def _shown(path: str) -> str:
+    return _bare(path) if "://" in path else path
+
+
+def stored_blocks(source: Source, start: int = 0, end: int = -1) -> Iterator[bytes]:
+    """Yield the bytes of [start, end) as they are stored, a block at a time; a negative end is the file's."""
+    with _opened(source.location, source.path, source.size) as file:
+        if start:
+            file.seek(start)
+        left = end - start if end >= 0 else sys.maxsize
+        while left > 0 and (block := _read(file, min(BLOCK_BYTES, left), source)):
+            left -= len(block)
+            yield block
+
+
+def _read(file: BinaryIO, size: int, source: Source) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:
+        raise YayiError(f"{_shown(source.path)}: reading stopped: {error.strerror or error}") from error
+
+
+def blocks(source: Source, start: int = 0, end: int = -1) -> Iterator[bytes]:
+    """Yield the decompressed bytes of [start, end), a block at a time.
+
+    Where the stream can't be entered in the middle, what comes before `start` is read and left out.
+    Raises DamagedStreamError after the last byte that could be decompressed.
+    """
+    if source.seekable or (start == 0 and end < 0 and source.compression is None):
+        yield from stored_blocks(source, start, end)
+        return
+    stored = stored_blocks(source)
+    yield from _between(unpacked(stored, source.compression) if source.compression else stored, start, end)
+
+
+def _between(stream: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
+    position = 0
+    for block in stream:
+        piece = block[max(0, start - position) : max(0, end - position) if end >= 0 else None]
+        position += len(block)
+        if piece:
+            yield piece
+        if 0 <= end <= position:
+            return
+
+
+class _Unpacker(Protocol):
+    eof: bool
+    unused_data: bytes
+
+    def decompress(self, data: bytes) -> bytes: ...
+
+
+def unpacked(stored: Iterator[bytes], compression: Literal["gz", "zst"]) -> Iterator[bytes]:
+    """Decompress a stream of one or more members or frames; raise DamagedStreamError where it breaks."""
+    unpacker: _Unpacker | None = None
+    for data in stored:
+        for piece in _pieces(data):
+            rest = piece
+            while rest:
+                unpacker = unpacker or _unpacker(compression)
+                try:
+                    if out := unpacker.decompress(rest):
+                        yield out
+                except Exception as error:  # zlib and zstandard each have their own
+                    raise DamagedStreamError(f"the {compression} stream is damaged: {error}") from error
+                rest = unpacker.unused_data if unpacker.eof else b""
+                unpacker = None if unpacker.eof else unpacker
+    if unpacker is not None:
+        raise DamagedStreamError(f"the {compression} stream ends early: the file was cut")
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    # Small bites bound what a block of zeros, a thousandfold smaller when stored, becomes in memory.
+    for i in range(0, len(data), 1 << 15):
+        yield data[i : i + (1 << 15)]
+
+
+def _unpacker(compression: Literal["gz", "zst"]) -> _Unpacker:
+    if compression == "gz":
+        return cast(_Unpacker, zlib.decompressobj(wbits=31))
+    import zstandard
+
+    return cast(_Unpacker, zstandard.ZstdDecompressor().decompressobj())

@@ -9,11 +9,13 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from yayi_data import pipeline
+from yayi_train.batch import Document
 
 DATA = Path(__file__).parents[2] / "data"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,6 +54,41 @@ def tiny_model(folder: Path, **changes: object) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_bytes((DATA / "tiny" / name).read_bytes())
     return folder
+
+
+SIZES = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = SIZES | {"intermediate_size": 64, "num_key_value_heads": 2}
+ARCHITECTURES = {
+    "llama": GROUPED,
+    "mistral": GROUPED | {"sliding_window": 6},
+    "qwen2": GROUPED,
+    "qwen3": GROUPED | {"head_dim": 8},
+    "gpt_neox": SIZES | {"intermediate_size": 64},
+    "bloom": {"vocab_size": 200, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+}
+
+
+def random_model(architecture: str, **changes: object) -> Any:
+    """A model of 200 ids, the same each time, whose norms and biases are not at their defaults."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **ARCHITECTURES.get(architecture, {}) | changes)
+    model = AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=1, std=0.1)
+    return model
+
+
+def random_documents(*lengths: int) -> list[Document]:
+    """Documents of these lengths with ids below 200, about half supervised, in domains 0, 1, 2, 0 …"""
+    draw = np.random.default_rng(0)
+    return [
+        Document(draw.integers(0, 200, n).astype(np.int32), draw.random(n) < 0.5, i % 3)
+        for i, n in enumerate(lengths)
+    ]
 
 
 HEAVY = ("deepspeed.runtime.zero.muon.muon_optimizer", "torch.utils.tensorboard", "yayi_train.build",
@@ -121,6 +158,21 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def command() -> Callable[..., Ended]:
     return run_command
+
+
+@pytest.fixture(scope="session")
+def make_random_model() -> Callable[..., Any]:
+    return random_model
+
+
+@pytest.fixture(scope="session")
+def make_documents() -> Callable[..., list[Document]]:
+    return random_documents
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,6 @@ def inject(
     which the adapter remembers.
     """
     config = LoraConfig(
-        base_model_name_or_path=str(Path(base).resolve()) if Path(base).exists() else base,
         r=rank,
         lora_alpha=alpha,
         lora_dropout=0.0,
@@ -38,7 +37,9 @@ def inject(
         trainable_token_indices=_token_tables(model, new_ids),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    adapted: PeftModel = get_peft_model(model, config, autocast_adapter_dtype=False)
+    config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).exists() else base
+    return adapted
 
 
 def _checked(model: PreTrainedModel, modules: list[str]) -> list[str]:

@@ -12,7 +12,14 @@ from transformers import AutoConfig, PreTrainedModel
 
 from yayi_data.errors import YayiError
 from yayi_train.folders import new_folder
-from yayi_train.model import copy_tokenizer, generation_config, load_base, model_folder, save_final
+from yayi_train.model import (
+    copy_tokenizer,
+    generation_config,
+    load_base,
+    model_folder,
+    save_final,
+    whole_files,
+)
 from yayi_train.vocabulary import Vocabulary, grow_vocabulary, written_vocabulary
 
 ALL_LINEAR = "all-linear"
@@ -112,7 +119,8 @@ def load_adapter(folder: Path, dtype: torch.dtype, device: torch.device | str = 
     vocabulary = written_vocabulary(folder)
     if vocabulary is not None:
         grow_vocabulary(model, vocabulary)
-    return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+    with whole_files(folder):
+        return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
 
 
 def base_folder(adapter: Path) -> Path:

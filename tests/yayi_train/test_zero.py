@@ -35,7 +35,11 @@ def tokenizer(byte_level, tmp_path_factory):
 def heavy():
     """Import once what every fork needs."""
     os.environ["DS_ACCELERATOR"] = "cpu"
-    for name in ("deepspeed", "transformers.models.llama.modeling_llama", "transformers.models.bloom.modeling_bloom"):
+    for name in (
+        "deepspeed",
+        "transformers.models.llama.modeling_llama",
+        "transformers.models.bloom.modeling_bloom",
+    ):
         importlib.import_module(name)
 
 

@@ -16,6 +16,7 @@ from yayi_data import __version__
 from yayi_data.atomic import fsync_folder as fsync_folder
 from yayi_data.atomic import write_atomically as write_atomically
 from yayi_data.errors import DataError, YayiError
+from yayi_data.schema import load_schema
 
 MANIFEST = "manifest.json"
 FORMAT = "yayi-packed"
@@ -231,10 +232,7 @@ def _read(folder: Path) -> bytes:
 
 @cache
 def _schema() -> jsonschema_rs.Draft202012Validator:
-    here = Path(__file__).parent  # in the wheel the schemas are inside the package, in a checkout beside it
-    name = Path("schemas") / "manifest.schema.json"
-    path = here / name if (here / name).exists() else here.parent / name
-    return jsonschema_rs.Draft202012Validator(orjson.loads(path.read_bytes()))
+    return jsonschema_rs.Draft202012Validator(load_schema("manifest"))
 
 
 def _manifest(content: dict[str, Any]) -> Manifest:

@@ -67,6 +67,36 @@ app.command()(merge)
 
 
 @app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|ADAPTER", help="A trained model's or adapter's folder.")
+    ],
+    data_path: Annotated[Path, typer.Option(metavar="DIR", help="A packed folder.")],
+    seq_len: Annotated[int, typer.Option(min=2, help="Tokens in a packed row.")] = 2048,
+    packing: Annotated[
+        bool, typer.Option("--packing/--no-packing", help="Several conversations in a row, kept apart.")
+    ] = True,
+    batch_size: Annotated[
+        int, typer.Option("--per-device-eval-batch-size", min=1, help="Rows per forward pass.")
+    ] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N conversations.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print a model's loss on packed data, in all and per domain.
+
+    Example: yayi-train evaluate out/final --data-path packed-test
+    """
+    from yayi_train.config import DataConfig
+    from yayi_train.quiet import quiet_libraries
+    from yayi_train.score import score
+
+    quiet_libraries()
+    data = DataConfig(str(data_path), seq_len, packing, test_size=0, mix={}, domains=[], limit=limit)
+    found = score(model, data, batch_size)
+    typer.echo(orjson.dumps(found).decode() if as_json else found.as_text())
+
+
+@app.command()
 def trace(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The --local-output-dir of a run.")],
     step: Annotated[int, typer.Option(min=1, help="The optimizer step, counted from 1.")],

@@ -34,9 +34,10 @@ TAKEN = frozenset({
 
 UNSUPPORTED = frozenset({
     "amp", "autotuning", "bfloat16", "compile", "compression_training", "curriculum_learning",
-    "data_efficiency", "eigenvalue", "elasticity", "expert_parallel", "gradient_predivide_factor", "hybrid_engine", "pipeline",
-    "prescale_gradients", "progressive_layer_drop", "quantize_training", "sequence_parallel_size",
-    "sparse_attention", "sparse_gradients", "tensor_parallel", "torch_autocast", "zenflow",
+    "data_efficiency", "eigenvalue", "elasticity", "expert_parallel", "gradient_predivide_factor",
+    "hybrid_engine", "pipeline", "prescale_gradients", "progressive_layer_drop", "quantize_training",
+    "sequence_parallel_size", "sparse_attention", "sparse_gradients", "tensor_parallel",
+    "torch_autocast", "zenflow",
 })  # fmt: skip
 """Keys that DeepSpeed knows and that would change the loss, the batch or the model behind our back."""
 

@@ -40,7 +40,7 @@ def inject(
         lora_alpha=alpha,
         lora_dropout=0.0,
         bias="none",
-        target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else _checked(model, modules),
+        target_modules=ALL_LINEAR if modules == [ALL_LINEAR] else check_modules(model, modules),
         trainable_token_indices=_token_tables(model, new_ids),
         task_type="CAUSAL_LM",
     )
@@ -49,7 +49,8 @@ def inject(
     return adapted
 
 
-def _checked(model: PreTrainedModel, modules: list[str]) -> list[str]:
+def check_modules(model: PreTrainedModel, modules: list[str]) -> list[str]:
+    """Return the names of LoRA's layers; YayiError where the model has no linear layer of such a name."""
     linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)}
     unknown = [name for name in modules if name not in linear]
     if unknown:

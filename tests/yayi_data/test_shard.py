@@ -180,7 +180,7 @@ def test_what_datasets_reads_depends_on_the_shards_alone(packed: Path) -> None:
 
 
 def test_a_forged_shard_is_an_error_or_rows_but_never_a_crash(packed: Path, tmp_path: Path) -> None:
-    """A stranger's folder may have a manifest that fits its damaged shards, so hashes are not the only guard."""
+    """A stranger's manifest may fit damaged shards, so hashes are not the only guard."""
     facts = load(packed).shards[0]
     good = (packed / facts.file).read_bytes()
     rng = random.Random(515)

@@ -14,61 +14,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from yayi_data import manifest
-from yayi_data.convert import conversation
-from yayi_data.encode import encode
-from yayi_data.index import INDEX, domain_counts, merge_index, read_index
-from yayi_data.manifest import Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
-from yayi_data.plan import ORDER_VERSION
-from yayi_data.domains import load_registry
-from yayi_data.render import render
-from yayi_data.shard import Rows, datasets_files, index_part, shard_name, write_shard
-from yayi_data.template import load_template
-from yayi_data.tokenizer import load_tokenizer
+from yayi_data import pipeline
 from yayi_train.batch import Document
 
 DATA = Path(__file__).parents[2] / "data"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pack(folder: Path, records: Sequence[dict], tokenizer: Path = DATA / "tiny", dialect: str = "alpaca") -> Path:
-    """Write records as a packed folder of one shard; line i + 1 of `records.jsonl` is record i."""
-    template = load_template("yayi")
-    loaded = load_tokenizer(str(tokenizer), template)
-    conversations = [conversation(record, dialect) for record in records]
-    encoded = encode([render(c, template) for c in conversations], loaded)
-    (folder / "tokenizer").mkdir(parents=True)
-    loaded.write(folder / "tokenizer")
-    registry = load_registry(None)
-    n = len(records)
-    rows = Rows(
-        encoded.ids, encoded.mask, encoded.offsets, [registry.domain_of(c) for c in conversations], 0,
-        np.arange(1, n + 1), np.arange(n),
-    )  # fmt: skip
-    shard = write_shard(folder / shard_name(0), [rows])
-    merge_index([index_part(folder / shard_name(0))], folder / INDEX)
-    index_part(folder / shard_name(0)).unlink()
-    for name, content in datasets_files([shard]).items():
-        (folder / name).write_bytes(content)
-    index = read_index(folder / INDEX)
-    beside = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != shard.file]
-    manifest.write(
-        folder,
-        Manifest(
-            sources=[SourceFacts("records.jsonl", 1, "0" * 64, n, dialect)],
-            options={},
-            template=TemplateFacts(template.name, template.fingerprint),
-            tokenizer=TokenizerFacts(loaded.fingerprint, loaded.control_ids, 3584),
-            ledger=Ledger(n, n, {}),
-            domains=domain_counts(index),
-            rows=n,
-            tokens=shard.tokens,
-            supervised_tokens=shard.supervised_tokens,
-            straddling_tokens=0,
-            shards=[shard],
-            files=[manifest.file_facts(folder, p.relative_to(folder).as_posix()) for p in beside],
-            order_version=ORDER_VERSION,
-        ),
+def pack(folder: Path, records: Sequence[dict], tokenizer: Path = DATA / "tiny", **options: object) -> Path:
+    """Pack records into `folder`; record i is line i + 1 of the source `records.jsonl`."""
+    source = folder.parent / "records.jsonl"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    pipeline.pack(
+        pipeline.PackOptions(
+            paths=(str(source),),
+            tokenizer=str(tokenizer),
+            output=folder,
+            workers=1,
+            tokenizer_engine="reference",
+            **options,
+        )  # fmt: skip
     )
     return folder
 
@@ -138,7 +104,9 @@ class Ended(NamedTuple):
     err: list[str]
 
 
-def run_command(*arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None) -> Ended:
+def run_command(
+    *arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None
+) -> Ended:
     """Run `yayi-train` in forks of this process, one a rank, so that torch is not imported anew each time.
 
     `signals` is called with the process IDs while they run.

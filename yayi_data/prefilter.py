@@ -86,7 +86,8 @@ class Batch:
         """Return which record each position in `data` belongs to."""
         if not len(positions):
             return positions
-        return np.searchsorted(self.offsets, positions, "right") - 1
+        found: Positions = np.searchsorted(self.offsets, positions, "right") - 1
+        return found
 
     def counts(self, positions: Positions) -> npt.NDArray[np.int64]:
         """Count the positions that fall into each record."""

@@ -75,7 +75,7 @@ def check(chunk: Chunk, source: Source, dialect: str, rules: RuleSet) -> Checked
             continue
         look = _Look(chunk, i, values[i], source, dialect)
         problems = look.problems(rules, valid=i not in in_doubt, keys=i in suspects.keys)
-        if any(problem.severity is Severity.ERROR for problem in problems):
+        if i in in_doubt or any(problem.severity is Severity.ERROR for problem in problems):
             checked.values[i] = None
         checked.problems += problems
     checked.problems = sorted((p for p in checked.problems if p.rule in rules.enabled), key=by_place)

@@ -220,7 +220,7 @@ MULTI_TURN = [
     Kind("unknown-member", "/conversations/0/form", M.text(r'"from":', f'{MARK}"form":"x","from":')),
     Kind("duplicate-key", "/conversations/0/from", M.text(r'"from":', f'"from":"human",{MARK}"from":')),
     Kind("role-unknown", "/conversations/1/from", turns(role(1, "user"))),
-    Kind("role-unknown", "/conversations/1/from", turns(role(1, "system"))),
+    Kind("role-system", "/conversations/1/from", turns(role(1, "system"))),
     Kind("role-order", "/conversations/0/from", turns(role(0, "yayi"))),
     Kind("role-order", "/conversations/1/from", turns(role(1, "human"))),
     Kind("role-order", "/conversations/1/from", turns(doubled)),

@@ -46,7 +46,9 @@ def one(path: str) -> read.Source:
 
 def taken(found: list[Chunk]) -> list[tuple[int, int, int, bytes]]:
     return [
-        (record.number, record.line, record.start, record.raw) for chunk in found for record in chunk.records()
+        (record.number, record.line, record.start, record.raw)
+        for chunk in found
+        for record in chunk.records()
     ]
 
 
@@ -93,7 +95,9 @@ def test_compressed_files_read_as_they_are(tmp_path: Path, layout: str, compress
     assert len(parts) > 1
     assert facts.bytes == len(stored + compress(b"\n"))
     assert taken([c for part in parts for c in chunks(part)]) == taken(list(chunks_of(plain)))
-    assert taken([c for p in partitions(source, 0, 500)[0] for c in chunks(p)]) == taken(list(chunks_of(plain)))
+    assert taken([c for p in partitions(source, 0, 500)[0] for c in chunks(p)]) == taken(
+        list(chunks_of(plain))
+    )
 
 
 @pytest.mark.parametrize("layout", ["lines", "pretty array"])
@@ -101,8 +105,14 @@ def test_compressed_files_read_as_they_are(tmp_path: Path, layout: str, compress
 def test_a_compressed_file_that_was_cut_gives_what_it_holds_and_one_problem(
     tmp_path: Path, layout: str, compress: Any
 ) -> None:
-    big = LAYOUTS[layout] if layout != "lines" else b"".join(
-        json.dumps({"instruction": str(zlib.crc32(bytes([i % 256, i // 256]))), "output": "x"}).encode() + b"\n" for i in range(9000)
+    big = (
+        LAYOUTS[layout]
+        if layout != "lines"
+        else b"".join(
+            json.dumps({"instruction": str(zlib.crc32(bytes([i % 256, i // 256]))), "output": "x"}).encode()
+            + b"\n"
+            for i in range(9000)
+        )
     )
     stored = compress(big)
     found = list(chunks_of(one(write(tmp_path, stored[: len(stored) // 2]))))

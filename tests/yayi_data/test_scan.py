@@ -32,7 +32,8 @@ def test_fault_is_where_a_strict_parser_must_fail(marked: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a": [1, -0.5e+3, true, false, null, "é\\u00e9\\ud83d\\ude00"], "b": {}}', "[]", '"x"', " 1 ", "0"]
+    "text",
+    ['{"a": [1, -0.5e+3, true, false, null, "é\\u00e9\\ud83d\\ude00"], "b": {}}', "[]", '"x"', " 1 ", "0"],
 )
 def test_what_is_json_has_no_fault(text: str) -> None:
     json.loads(text)

@@ -101,7 +101,8 @@ _LONG = 64 << 20
 def _write(result: "ValidateResult", report: Format, output: Path | None) -> None:
     from yayi_data.atomic import write_atomically
     from yayi_data.console import say
-    from yayi_data.report import REPORTS, append_step_summary, text
+    from yayi_data.report import REPORTS, append_step_summary
+    from yayi_data.reports.text import text
     from yayi_data.reports.words import verdict
 
     colour = output is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ

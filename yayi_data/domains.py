@@ -5,6 +5,7 @@ user's file extends.
 """
 
 import difflib
+import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
+
+import orjson
 
 from yayi_data.errors import YayiError
 from yayi_data.types import Conversation
@@ -39,6 +42,11 @@ class Registry:
 
     domains: Mapping[str, tuple[str, ...]]
     domain_by_wording: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of which wording belongs to which domain."""
+        return hashlib.sha256(orjson.dumps(self.domain_by_wording, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def domain_of(self, conversation: Conversation) -> str:
         """Return the conversation's domain: of its tag, `general` without one, an unknown tag's own text."""
@@ -155,7 +163,7 @@ def _wordings(name: str, table: object, path: str) -> tuple[str, ...]:
 
 
 def _first_user_text(conversation: Conversation) -> str:
-    first = conversation.turns[0]
-    if first.role == "user":
-        return first.text
-    return next((turn.text for turn in conversation.turns if turn.role == "user"), "")
+    turns = conversation.turns
+    if turns and turns[0].role == "user":
+        return turns[0].text
+    return next((turn.text for turn in turns if turn.role == "user"), "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,13 @@ from yayi_data.template import Control, Layout, Rendered
 from yayi_data.tokenizer import Tokenizer
 
 _PIECE = -1
-_UNKNOWN = -1
+_FAR = 1 << 30
+# The columns of a table of elements, the control tokens and text pieces of conversations in order: the id
+# (_PIECE for a piece), whether it is supervised, a piece's header in normalised bytes (-1 = cannot be told)
+# and in characters.
+_ID, _SUPERVISED, _HEADER_BYTES, _HEADER_CHARACTERS = range(4)
+
+Table = NDArray[np.int64]
 
 
 class Encoded(NamedTuple):
@@ -39,22 +46,13 @@ class ReservedIdError(DataError):
         )
 
 
-class _Elements(NamedTuple):
-    """The control tokens and text pieces of conversations, in order: parallel arrays.
+class _Content(NamedTuple):
+    """The pieces' texts and ids: those of piece i are `ids[starts[i]:ends[i]]`."""
 
-    `id` is _PIECE for a piece; `header_bytes` is the normalised length of its header, _UNKNOWN where the
-    vocabulary cannot tell; `header_characters` its length as text.
-    """
-
-    id: NDArray[np.int64]
-    supervised: NDArray[np.bool_]
-    header_bytes: NDArray[np.int64]
-    header_characters: NDArray[np.int64]
-
-    def at(self, index: NDArray[np.int64]) -> "_Elements":
-        return _Elements(
-            self.id[index], self.supervised[index], self.header_bytes[index], self.header_characters[index]
-        )
+    texts: list[str]
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
 
 
 def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
@@ -63,96 +61,89 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
     A token is supervised if and only if it covers a character of a supervised span.
     Raises ReservedIdError where text yields a control id.
     """
-    if not rows:
-        return Encoded(np.zeros(0, np.int32), np.zeros(0, np.bool_), np.zeros(1, np.int64), 0)
-    tables = [_elements(row.layout, tokenizer) for row in rows]
-    elements = _concatenate(tables)
-    texts = [text for row in rows for text in row.texts]
-    content, ends = tokenizer.encode_flat(texts)
-    _check_reserved(content, ends, rows, tokenizer)
+    elements, row_elements = _elements([row.layout for row in rows], tokenizer)
+    content = _content(rows, tokenizer)
+    pieces = np.flatnonzero(elements[:, _ID] == _PIECE)
+    lengths = np.ones(len(elements), np.int64)
+    lengths[pieces] = content.ends - content.starts
+    ids = np.repeat(elements[:, _ID].astype(np.int32), lengths)
+    ids[ids == _PIECE] = content.ids
 
-    pieces = np.flatnonzero(elements.id == _PIECE)
-    lengths = np.ones(len(elements.id), np.int64)
-    lengths[pieces] = np.diff(ends, prepend=0)
-    header_tokens, straddling = _header_tokens(elements.at(pieces), texts, content, ends, tokenizer)
-    unlearnt = np.where(elements.supervised, 0, lengths)
-    learnt = elements.supervised[pieces]
-    unlearnt[pieces[learnt]] = header_tokens[learnt]
-
-    ids = np.repeat(elements.id.astype(np.int32), lengths)
-    ids[ids == _PIECE] = content
-    mask = np.repeat(
-        np.tile([False, True], len(lengths)), np.stack([unlearnt, lengths - unlearnt], axis=1).ravel()
-    )
-    last = np.cumsum([len(table.id) for table in tables]) - 1
-    return Encoded(ids, mask, np.concatenate([[0], np.cumsum(lengths)[last]]), straddling)
+    learnt = np.flatnonzero(elements[pieces, _SUPERVISED])
+    plain = np.where(elements[:, _SUPERVISED], 0, lengths)
+    headers, straddling = _header_tokens(elements[pieces[learnt]], learnt, content, tokenizer)
+    plain[pieces[learnt]] = headers
+    runs = np.stack([plain, lengths - plain], axis=1).ravel()
+    mask = np.repeat(np.tile([False, True], len(elements)), runs)
+    return Encoded(ids, mask, _ends(lengths)[_ends(row_elements)], straddling)
 
 
-def _concatenate(tables: Sequence[_Elements]) -> _Elements:
-    return _Elements(
-        np.concatenate([table.id for table in tables]),
-        np.concatenate([table.supervised for table in tables]),
-        np.concatenate([table.header_bytes for table in tables]),
-        np.concatenate([table.header_characters for table in tables]),
-    )
+def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 0 and the running sums."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
-def _check_reserved(
-    content: NDArray[np.int32], ends: NDArray[np.int64], rows: Sequence[Rendered], tokenizer: Tokenizer
-) -> None:
-    found = tokenizer.reserved[content]
+def _elements(layouts: list[Layout], tokenizer: Tokenizer) -> tuple[Table, NDArray[np.int64]]:
+    """Return the table of the elements of all rows, and how many each row has."""
+    numbers = {layout: i for i, layout in enumerate(dict.fromkeys(layouts))}
+    tables = [_table(layout, tokenizer) for layout in numbers]
+    kinds = np.fromiter(map(numbers.__getitem__, layouts), np.int64, len(layouts))
+    sizes = np.array([len(table) for table in tables], np.int64)
+    counts = sizes[kinds]
+    shift = _ends(sizes)[kinds] - _ends(counts)[:-1]
+    index = np.arange(counts.sum()) + np.repeat(shift, counts)
+    return np.concatenate([np.zeros((0, 4), np.int64), *tables])[index], counts
+
+
+@lru_cache(maxsize=4096)
+def _table(layout: Layout, tokenizer: Tokenizer) -> Table:
+    """Return a layout's elements, with the ids that the tokenizer itself puts around them."""
+    table = [(number, 0, 0, 0) for number in tokenizer.prefix_ids]
+    for element in layout.elements:
+        if isinstance(element, Control):
+            table.append((tokenizer.control_ids[element.token], element.supervised, 0, 0))
+        else:
+            size = tokenizer.header_bytes(element.header)
+            table.append((_PIECE, element.supervised, size, len(element.header)))
+    if layout.closed:
+        table += [(number, 0, 0, 0) for number in tokenizer.suffix_ids]
+    return np.array(table, np.int64)
+
+
+def _content(rows: Sequence[Rendered], tokenizer: Tokenizer) -> _Content:
+    """Encode the text pieces of all rows; raises ReservedIdError where one yields a control id."""
+    texts = list(chain.from_iterable([row.texts for row in rows]))
+    ids, ends = tokenizer.encode_flat(texts)
+    found = np.take(tokenizer.reserved, ids)
     if found.any():
         token = int(found.argmax())
         piece = int(np.searchsorted(ends, token, side="right"))
         row_ends = np.cumsum([len(row.texts) for row in rows])
         row = int(np.searchsorted(row_ends, piece, side="right"))
-        raise ReservedIdError(row, tokenizer.plain.id_to_token(int(content[token])) or str(content[token]))
-
-
-@lru_cache(maxsize=4096)
-def _elements(layout: Layout, tokenizer: Tokenizer) -> _Elements:
-    table = [(number, False, 0, 0) for number in tokenizer.prefix_ids]
-    for element in layout.elements:
-        if isinstance(element, Control):
-            table.append((tokenizer.control_ids[element.token], element.supervised, 0, 0))
-        else:
-            size = _header_bytes(element.header, tokenizer)
-            table.append((_PIECE, element.supervised, size, len(element.header)))
-    if layout.closed:
-        table += [(number, False, 0, 0) for number in tokenizer.suffix_ids]
-    ids, supervised, sizes, characters = zip(*table, strict=True)
-    return _Elements(np.array(ids), np.array(supervised), np.array(sizes), np.array(characters))
-
-
-@lru_cache(maxsize=256)
-def _header_bytes(header: str, tokenizer: Tokenizer) -> int:
-    """Return how many normalised bytes a piece's header takes, with what the tokenizer puts before it."""
-    if not header:
-        return 0
-    sizes = tokenizer.token_bytes[tokenizer.encode_flat([f"{header}a"])[0]]
-    return int(sizes.sum()) - 1 if sizes.all() else _UNKNOWN
+        raise ReservedIdError(row, str(tokenizer.plain.id_to_token(int(ids[token]))))
+    return _Content(texts, ids, np.concatenate([np.zeros(1, np.int64), ends])[:-1], ends)
 
 
 def _header_tokens(
-    pieces: _Elements,
-    texts: list[str],
-    content: NDArray[np.int32],
-    ends: NDArray[np.int64],
-    tokenizer: Tokenizer,
+    elements: Table, pieces: NDArray[np.int64], content: _Content, tokenizer: Tokenizer
 ) -> tuple[NDArray[np.int64], int]:
-    """Return how many tokens of each supervised piece lie within its header, and how many straddle its end."""
-    sizes = tokenizer.token_bytes[content]
-    byte_ends = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    starts = np.concatenate([[0], ends[:-1]])
-    border = byte_ends[starts] + pieces.header_bytes
-    first = np.minimum(np.searchsorted(byte_ends[1:], border, side="right"), ends)
-    straddles = (first < ends) & (byte_ends[first] < border) & pieces.supervised
-    unknown = np.concatenate([[0], np.cumsum(sizes == 0)])
-    untold = (unknown[np.minimum(first + 1, ends)] > unknown[starts]) | (pieces.header_bytes == _UNKNOWN)
-    for i in np.flatnonzero(untold & pieces.supervised):
-        spans = tokenizer.spans(texts[i])
-        border_characters = pieces.header_characters[i]
-        within = sum(end <= border_characters for _, end in spans)
-        first[i] = starts[i] + within
-        straddles[i] = within < len(spans) and spans[within][0] < border_characters
-    return first - starts, int(straddles.sum())
+    """Return how many tokens of each of these pieces lie within its header, and how many straddle its end.
+
+    Since no token is empty, they are among the first few, as many as the header has bytes. Where the length
+    of one of these is unknown, the reference's offsets decide.
+    """
+    header = elements[:, _HEADER_BYTES, None]
+    window = content.starts[pieces, None] + np.arange(header.max(initial=0) + 1)
+    inside = window < content.ends[pieces, None]
+    sizes = np.full(window.shape, _FAR)
+    sizes[inside] = tokenizer.token_bytes[content.ids[window[inside]]]
+    byte_ends = np.cumsum(sizes, axis=1)
+    counts: NDArray[np.int64] = (byte_ends <= header).sum(axis=1)
+    straddles: NDArray[np.bool_] = (inside & (byte_ends > header) & (byte_ends - sizes < header)).any(axis=1)
+    untold = ((byte_ends <= header) & (sizes == 0)).any(axis=1) | (elements[:, _HEADER_BYTES] < 0)
+    for i in np.flatnonzero(untold):
+        spans = tokenizer.spans(content.texts[pieces[i]])
+        border = elements[i, _HEADER_CHARACTERS]
+        counts[i] = sum(end <= border for _, end in spans)
+        straddles[i] = any(start < border < end for start, end in spans)
+    return counts, int(straddles.sum())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from yayi_data.atomic import AtomicFile
 from yayi_data.errors import DataError, YayiError
-from yayi_data.manifest import Counts, FileFacts, Manifest, refuse_changed
+from yayi_data.manifest import Counts, FileFacts, Manifest, listed, refuse_changed, refuse_resized
 
 INDEX = "index.arrow"
 
@@ -102,9 +102,8 @@ def open_index(folder: Path, manifest: Manifest) -> Index:
     Its arrays are views of the file. Raises DataError where the file differs from what the manifest says.
     """
     path = folder / INDEX
-    facts = next((file for file in manifest.files if file.path == INDEX), None)
-    if facts is None:
-        raise DataError(f"{folder}: its manifest lists no {INDEX}; pack the data again")
+    facts = listed(manifest, INDEX)
+    refuse_resized(path, facts.bytes)
     refuse_changed(path, mapped(path), facts.bytes, facts.sha256)
     index = read_index(path)
     if len(index) != manifest.rows:
@@ -151,7 +150,7 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         table = pa.ipc.open_stream(mapped(path)).read_all()
         table.validate(full=True)  # codes beyond the names would crash whoever counts by them
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path}: is not an index ({error}); pack the data again") from None
     if table.schema != schema or table["tokens"].num_chunks != 1:
         raise DataError(f"{path}: is not laid out as an index; pack the data again")

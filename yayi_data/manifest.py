@@ -16,6 +16,7 @@ from yayi_data import __version__
 from yayi_data.atomic import fsync_folder as fsync_folder
 from yayi_data.atomic import write_atomically as write_atomically
 from yayi_data.errors import DataError, YayiError
+from yayi_data.schema import load_schema
 
 MANIFEST = "manifest.json"
 FORMAT = "yayi-packed"
@@ -140,6 +141,23 @@ def file_facts(folder: Path, path: str) -> FileFacts:
         return FileFacts(path, file.tell(), sha256)
 
 
+def listed(manifest: Manifest, path: str) -> FileFacts:
+    """Return what the manifest says of a file beside the shards; DataError where it lists none."""
+    for facts in manifest.files:
+        if facts.path == path:
+            return facts
+    raise DataError(f"{MANIFEST}: lists no {path}; pack the data again")
+
+
+def read_listed(folder: Path, manifest: Manifest, path: str) -> bytes:
+    """Return the bytes of one of the files beside the shards, checked against the manifest."""
+    facts = listed(manifest, path)
+    refuse_resized(folder / path, facts.bytes)
+    data = (folder / path).read_bytes()
+    refuse_changed(folder / path, data, facts.bytes, facts.sha256)
+    return data
+
+
 def refuse_changed(path: Path, data: Any, size: int, sha256: str) -> None:
     """Raise DataError unless the file's `data` (any buffer) are the bytes that the manifest lists."""
     found = memoryview(data).nbytes
@@ -214,10 +232,7 @@ def _read(folder: Path) -> bytes:
 
 @cache
 def _schema() -> jsonschema_rs.Draft202012Validator:
-    here = Path(__file__).parent  # in the wheel the schemas are inside the package, in a checkout beside it
-    name = Path("schemas") / "manifest.schema.json"
-    path = here / name if (here / name).exists() else here.parent / name
-    return jsonschema_rs.Draft202012Validator(orjson.loads(path.read_bytes()))
+    return jsonschema_rs.Draft202012Validator(load_schema("manifest"))
 
 
 def _manifest(content: dict[str, Any]) -> Manifest:

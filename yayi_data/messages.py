@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count, groupby
 from typing import Any
 
+from yayi_data.errors import ConversionError
 from yayi_data.toolcalls import Call, calls_of, calls_text, tools_of, tools_text
 from yayi_data.types import Conversation, Role, Turn
 
@@ -31,7 +32,7 @@ def from_messages(record: Value) -> Conversation:
     """Return the conversation of a messages record; tool results are put in the order of their calls."""
     messages, system = record["messages"], ""
     if messages[0]["role"] in {"system", "developer"}:
-        messages, system = messages[1:], messages[0]["content"]
+        messages, system = messages[1:], _text(messages[0])
     turns = [turn for message in _in_call_order(messages) for turn in _turns(message)]
     tools = record.get("tools")
     if isinstance(tools, str) and tools:  # as columns hold them, where each definition has its own members
@@ -63,7 +64,7 @@ def _in_call_order(messages: Iterable[Value]) -> Iterator[Value]:
 
 def _turns(message: Value) -> Iterator[Turn]:
     if message["role"] != "assistant":
-        yield Turn("tool_result" if message["role"] == "tool" else "user", message["content"])
+        yield Turn("tool_result" if message["role"] == "tool" else "user", _text(message))
         return
     train, calls = trained(message, "assistant"), message.get("tool_calls")
     text = message.get("content") or ""
@@ -73,21 +74,27 @@ def _turns(message: Value) -> Iterator[Turn]:
         yield Turn("tool_call", calls_text([_called(call["function"]) for call in calls]), train)
 
 
+def _text(message: Value) -> str:
+    """Return the text of a message that may not call tools."""
+    if message.get("tool_calls"):
+        raise ConversionError("tool-call", f"a message from {message['role']} calls tools, which it cannot")
+    text: str = message["content"]
+    return text
+
+
 def _numbered(turns: Iterable[Turn]) -> Iterator[Value]:
-    """Yield a message a turn; results answer the calls just before them, first to last."""
-    numbers, waiting, calling = 0, list[str](), False
+    """Yield a message a turn; results answer the latest calls, first to last."""
+    numbers, waiting = count(), list[str]()
     for role, text, train in turns:
         message: Value = {"role": _NAMES[role], "content": text}
         if role == "tool_call":
-            calls = [_calling(f"call_{numbers + i}", call) for i, call in enumerate(calls_of(text))]
+            calls = [_calling(f"call_{next(numbers)}", call) for call in calls_of(text)]
             message |= {"content": None, "tool_calls": calls}
-            waiting = (waiting if calling else []) + [call["id"] for call in calls]
-            numbers += len(calls)
+            waiting = [call["id"] for call in calls]
         elif role == "tool_result" and waiting:
             message["tool_call_id"] = waiting.pop(0)
         if not train:
             message["weight"] = 0
-        calling = role == "tool_call"
         yield message
 
 
@@ -95,16 +102,13 @@ def _merged(messages: Iterable[Value]) -> list[Value]:
     """Make one message of a reply and the calls that follow it, as the dialect has it."""
     merged: list[Value] = []
     for message in messages:
-        if merged and "tool_calls" in message and _speaks_only(merged[-1], message.get("weight")):
+        if not merged or merged[-1]["role"] != "assistant" or message["role"] != "assistant":
+            merged.append(message)
+        elif merged[-1].get("weight") == message.get("weight"):
             merged[-1]["tool_calls"] = message["tool_calls"]
         else:
-            merged.append(message)
+            raise ConversionError("train-flags", "messages cannot train on a reply without the call after it")
     return merged
-
-
-def _speaks_only(message: Value, weight: int | None) -> bool:
-    is_reply = message["role"] == "assistant" and message["content"] and "tool_calls" not in message
-    return is_reply and message.get("weight") == weight
 
 
 def _calling(number: str, call: Call) -> Value:

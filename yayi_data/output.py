@@ -11,8 +11,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from yayi_data.atomic import TEMPORARY, fsync_folder
 from yayi_data.errors import DataError, YayiError
-from yayi_data.manifest import MANIFEST, fsync_folder, load
+from yayi_data.manifest import MANIFEST, load
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
@@ -29,12 +30,8 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def partial_folder(output: Path, key: str) -> Iterator[Path]:
-    """Yield DIR.partial, locked for this run; it is kept after an interruption and removed when the data fail.
-
-    Raises YayiError where another run holds it, or where it was left by a run with another key.
-    """
-    partial = _beside(output, ".partial")
+def locked(output: Path) -> Iterator[None]:
+    """Hold `output` for this run; YayiError where another run is writing it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(_beside(output, ".partial.lock"))
     try:
@@ -42,15 +39,38 @@ def partial_folder(output: Path, key: str) -> Iterator[Path]:
     except Timeout:
         raise YayiError(f"{output}: another run is writing it; wait for it to end") from None
     try:
-        _claim(partial, _beside(output, ".partial.key"), key)
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # first, so that no later run's file is removed
+        lock.release()
+
+
+@contextmanager
+def spool_folder(output: Path) -> Iterator[Path]:
+    """Yield a folder for copies of what can be read only once; it is removed at the end."""
+    spool = _beside(output, ".partial.spool")
+    shutil.rmtree(spool, ignore_errors=True)
+    spool.mkdir()
+    try:
+        yield spool
+    finally:
+        shutil.rmtree(spool, ignore_errors=True)
+
+
+@contextmanager
+def partial_folder(output: Path, key: str) -> Iterator[Path]:
+    """Yield DIR.partial; it is kept after an interruption and removed where the data prevent the output.
+
+    Raises YayiError where it was left by a run with another key.
+    """
+    partial = _beside(output, ".partial")
+    _claim(partial, _beside(output, ".partial.key"), key)
+    try:
         yield partial
     except DataError:
         shutil.rmtree(partial, ignore_errors=True)
         _beside(output, ".partial.key").unlink(missing_ok=True)
         raise
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # first, so that no later run's file is removed
-        lock.release()
 
 
 def publish(output: Path) -> None:
@@ -73,6 +93,8 @@ def _claim(partial: Path, key_file: Path, key: str) -> None:
                 f"{partial}: was left by a run with other inputs or options; "
                 "repeat that run to finish it, or delete the folder"
             )
+        for scrap in partial.rglob(f"*{TEMPORARY}"):
+            scrap.unlink()
         return
     key_file.write_text(key)
     partial.mkdir()

@@ -4,26 +4,30 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from yayi_data.errors import YayiError
 
+Tools = TypeVar("Tools")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def run(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    """Yield `work(job)` for each job in the order of `jobs`, over `workers` processes.
+def run(
+    work: Callable[[Tools, Job], Result], jobs: Sequence[Job], workers: int, load: Callable[[], Tools]
+) -> Iterator[Result]:
+    """Yield `work(tools, job)` for each job in the order of `jobs`, over `workers` processes.
 
-    `work` and the jobs are pickled to spawned processes when there is more than one. The first failure, in
-    the order of the jobs, is raised; the jobs not yet begun are then dropped.
+    `load` makes the tools, once in each process; with more than one worker, it, `work` and the jobs are pickled
+    to spawned ones. The first failure in the order of the jobs is raised; jobs not yet begun are dropped.
     """
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(work, jobs)
+    if workers <= 1:
+        tools = load()
+        yield from (work(tools, job) for job in jobs)
         return
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work, load))
     try:
-        for future in [pool.submit(work, job) for job in jobs]:
+        for future in [pool.submit(_work, job) for job in jobs]:
             yield future.result()
     except BrokenProcessPool as error:
         raise YayiError(
@@ -32,3 +36,15 @@ def run(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Ite
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+_worker: dict[str, Any] = {}
+"""What this worker process was begun with: it has no other way to keep tools from job to job."""
+
+
+def _begin(work: Callable[[Any, Any], Any], load: Callable[[], Any]) -> None:
+    _worker.update(work=work, tools=load())
+
+
+def _work(job: Any) -> Any:
+    return _worker["work"](_worker["tools"], job)

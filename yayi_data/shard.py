@@ -24,6 +24,7 @@ from yayi_data.index import Index as Index
 from yayi_data.index import domain_counts as domain_counts
 from yayi_data.index import merge_index as merge_index
 from yayi_data.index import open_index as open_index
+from yayi_data.index import read_index as read_index
 from yayi_data.manifest import Manifest, ShardFacts, canonical, refuse_changed, refuse_resized
 
 BATCH_ROWS = 1000
@@ -245,7 +246,7 @@ class Shard:
             refuse_changed(path, data, facts.bytes, facts.sha256)
         try:
             self._batches = [_Batch(batch) for batch in pa.ipc.open_stream(data)]
-        except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise DataError(f"{path}: is not a shard ({error}); pack the data again") from None
         self._starts = list(accumulate((len(batch) for batch in self._batches), initial=0))
         self.tokens = sum(len(batch.ids) for batch in self._batches)
@@ -276,7 +277,7 @@ class _Batch:
     def __init__(self, batch: pa.RecordBatch) -> None:
         if batch.schema != SCHEMA:
             raise ValueError(f"its columns are {', '.join(batch.schema.names)}")
-        batch.validate()
+        batch.validate(full=True)
         columns: list[Any] = batch.columns
         ids, masks, _, domain, *places = columns
         self.offsets = ids.offsets.to_numpy()

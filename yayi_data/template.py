@@ -5,6 +5,7 @@ conversation, once, the control tokens and text pieces it becomes.
 """
 
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,10 +32,12 @@ _KEYS: dict[str, type] = {
     "end": str,
     "default_system": str,
     "tools": str,
+    "existing": dict,
     "roles": dict,
 }
-_OPTIONAL_ROLES = {"tool_call": "assistant", "tool_result": "user"}
-_ROLES = ("system", "user", "assistant", *_OPTIONAL_ROLES)
+_OPTIONAL = {"existing"}
+_LIKE = {"tool_call": "assistant", "tool_result": "user"}
+_ROLES = ("system", "user", "assistant", *_LIKE)
 
 
 class Control(NamedTuple):
@@ -45,14 +48,16 @@ class Control(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Text between two control tokens: header, a value's text, trailer.
+    """Text between two control tokens: `before`, a value, `after`.
 
-    Where `supervised`, what follows the header is. `value` indexes the values a conversation brings: the system text, each turn's text, and a closing "".
+    `value` indexes the values of a conversation: the system text, each turn's text, and a closing "". Where
+    `supervised`, all behind `header`, the beginning of `before`, is learnt.
     """
 
-    header: str
+    before: str
     value: int
-    trailer: str
+    after: str
+    header: str
     supervised: bool
 
 
@@ -81,19 +86,30 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Template:
-    """A checked template; `roles` maps each role to its string, `{text}` standing for the turn's text."""
+    """A checked template.
+
+    `roles` maps each role to its string, `{text}` standing for the turn's text. `existing` tells where a
+    tokenizer may already hold a control token under another name: at an id, or as its end of text ("eos").
+    """
 
     name: str
     control: tuple[str, ...]
     end: str
     default_system: str
     tools: str
+    existing: Mapping[str, int | str]
     roles: Mapping[str, str]
+
+    @property
+    def opening(self) -> str:
+        """What stands before a reply: all that follows is the model's to say."""
+        return self.roles["assistant"].partition(_SLOT)[0]
 
     @property
     def fingerprint(self) -> str:
         """The sha256 of what the template says, whatever its file looks like."""
-        content = {key: getattr(self, key) for key in _KEYS} | {"roles": dict(self.roles)}
+        content = {key: getattr(self, key) for key in _KEYS}
+        content |= {"roles": dict(self.roles), "existing": dict(self.existing)}
         return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -117,29 +133,30 @@ def layout(
 def prompt_layout(template: Template, roles: Sequence[str], system: bool) -> Layout:
     """Return the layout of these turns and of the opening of a reply, up to where its text would begin."""
     turns = layout(template, roles, (False,) * len(roles), system).elements
-    opening = template.roles["assistant"].partition(_SLOT)[0]
-    return Layout((*turns, *_elements(template, opening, _NO_VALUE, False)), closed=False)
+    return Layout((*turns, *_elements(template, template.opening, _NO_VALUE, False)), closed=False)
 
 
 def _elements(template: Template, text: str, value: int, learnt: bool) -> list[Control | Piece]:
-    """Cut a role's string at its control tokens; what is learnt runs from the slot through the end token."""
+    """Cut a role's string at its control tokens; a reply is learnt from its opening to the end token."""
     elements: list[Control | Piece] = []
-    supervised = False
-    for part in _cut(text, template.control):
+    start, border = 0, len(template.opening)
+    for part in cut(text, template.control):
+        end = start + len(part)
         if part in template.control:
+            supervised = learnt and start >= border
+            learnt = learnt and not (supervised and part == template.end)
             elements.append(Control(part, supervised))
-            supervised = supervised and part != template.end
-        elif _SLOT in part:
-            supervised = learnt
-            header, _, trailer = part.partition(_SLOT)
-            elements.append(Piece(header, value, trailer, supervised))
         else:
-            header, trailer = ("", part) if supervised else (part, "")
-            elements.append(Piece(header, _NO_VALUE, trailer, supervised))
+            before, slot, after = part.partition(_SLOT)
+            header = before[: max(0, border - start)] if learnt else ""
+            elements.append(
+                Piece(before, value if slot else _NO_VALUE, after, header, learnt and end > border)
+            )
+        start = end
     return elements
 
 
-def _cut(text: str, control: Sequence[str]) -> list[str]:
+def cut(text: str, control: Sequence[str]) -> list[str]:
     """Cut a text before and after every control token; longer tokens win over their own beginnings."""
     tokens = sorted(control, key=len, reverse=True)
     return [part for part in re.split(f"({'|'.join(map(re.escape, tokens))})", text) if part]
@@ -170,15 +187,14 @@ def load_template(name_or_path: str) -> Template:
 
 
 def _template(content: dict[str, Any]) -> Template:
-    roles = dict(content["roles"])
-    for role, like in _OPTIONAL_ROLES.items():
-        roles.setdefault(role, roles[like])
+    roles = {role: content["roles"].get(role, content["roles"].get(_LIKE.get(role))) for role in _ROLES}
     return Template(
         name=content["name"],
         control=tuple(content["control"]),
         end=content["end"],
         default_system=content["default_system"],
         tools=content["tools"],
+        existing=MappingProxyType(content.get("existing", {})),
         roles=MappingProxyType(roles),
     )
 
@@ -191,17 +207,22 @@ def _line_of(key: str, source: str) -> int:
 
 def _faults(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for what keeps a parsed TOML from being a template, most basic first."""
-    for key in content.keys() - _KEYS.keys():
-        yield key, f"unknown key {one_line(key)}: a template has {', '.join(_KEYS)}"
+    for key in content:
+        if key not in _KEYS:
+            yield key, f"unknown key {one_line(key)}: a template has {', '.join(_KEYS)}"
     for key, kind in _KEYS.items():
-        if key not in content:
+        if key not in content and key not in _OPTIONAL:
             yield key, f"the key {key} is missing: see the templates that come with the tool"
-        elif not isinstance(content[key], kind):
+        elif not isinstance(content.get(key, kind()), kind):
             yield key, f"{key} is {type(content[key]).__name__}, expected {kind.__name__}"
-    yield from _control_faults(content["control"], content["end"])
+    control, end = content["control"], content["end"]
+    yield from _control_faults(control, end)
+    for token, where in content.get("existing", {}).items():
+        if token not in control or not (where == "eos" or type(where) is int):
+            yield token, f"existing must map a control token to an id or to eos, found {one_line(token)}"
     if content["tools"].count(_SLOT) != 1:
         yield "tools", "tools must contain {text} exactly once, where the tool definitions stand"
-    yield from _role_faults(content["roles"], content["control"], content["end"])
+    yield from _role_faults(content["roles"], control, end)
 
 
 def _control_faults(control: list[Any], end: str) -> Iterator[tuple[str, str]]:
@@ -214,24 +235,36 @@ def _control_faults(control: list[Any], end: str) -> Iterator[tuple[str, str]]:
 
 
 def _role_faults(roles: dict[str, Any], control: list[str], end: str) -> Iterator[tuple[str, str]]:
-    for role in roles.keys() - set(_ROLES):
-        yield role, f"unknown role {one_line(role)}: a template has {', '.join(_ROLES)}"
+    for role in roles:
+        if role not in _ROLES:
+            yield role, f"unknown role {one_line(role)}: a template has {', '.join(_ROLES)}"
     for role in _ROLES:
-        if role not in roles and role not in _OPTIONAL_ROLES:
+        if role not in roles and role not in _LIKE:
             yield "roles", f"the role {role} is missing"
     for role, text in roles.items():
         if not isinstance(text, str) or text.count(_SLOT) != 1:
-            yield (
-                role,
-                f"{role} must be a string that contains {{text}} exactly once, where the turn's text stands",
-            )
+            yield role, f"{role} must be a string with {{text}} in it once, where the turn's text stands"
         elif not text.startswith(tuple(control)):
-            yield (
-                role,
-                f"{role} must begin with a control token: a role is recognised by its token, never by text",
-            )
+            yield role, f"{role} must begin with a control token, which no text can imitate"
         elif role in _REPLIES and end not in text.partition(_SLOT)[2]:
             yield (
                 role,
-                f"{role} must have the end token {one_line(end)} after {{text}}: it teaches the model to stop",
+                f"{role} must have the end token {one_line(end)} after {{text}}, to teach the model to stop",
             )
+        elif role in _REPLIES and not text.startswith(roles["assistant"].partition(_SLOT)[0]):
+            yield role, f"{role} must begin as assistant does: the model says all that follows"
+
+
+def template_toml(template: Template) -> str:
+    """Return a TOML file that `load_template` reads back as the same template."""
+    plain = [key for key in _KEYS if key not in ("existing", "roles")]
+    lines = [f"{key} = {_literal(getattr(template, key))}" for key in plain]
+    for table in ("existing", "roles"):
+        lines += ["", f"[{table}]"]
+        lines += [f"{_literal(key)} = {_literal(value)}" for key, value in getattr(template, table).items()]
+    return "\n".join([*lines, ""])
+
+
+def _literal(value: str | int | Sequence[str]) -> str:
+    """Return a value as JSON writes it, and TOML with it."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

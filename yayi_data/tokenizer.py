@@ -1,132 +1,117 @@
-"""The tokenizer of a run: control tokens placed by id, text encoded so that it can never yield one.
+"""The tokenizer of a run: control tokens placed by id, text encoded so that it can never yield one."""
 
-The fast engine (fastokens) runs where it agrees with the reference (`tokenizers`), which decides.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
-import fastokens
 import numpy as np
 import orjson
 import tokenizers
 from numpy.typing import NDArray
 
 from yayi_data import tokenizer_json
+from yayi_data.chat_template import chat_template
 from yayi_data.console import one_line
+from yayi_data.engines import NASTY, Choice, Engines, Flat
 from yayi_data.errors import YayiError
-from yayi_data.template import Template
+from yayi_data.template import Template, layout, template_toml
 from yayi_data.tokenizer_json import Json
 
-Engine = Literal["auto", "fast", "reference"]
-Flat = tuple[NDArray[np.int32], NDArray[np.int64]]
-"""Ids of consecutive texts, and where each text's ids end."""
-
-_SAMPLE_CHARACTERS = 20_000
+Engine = Choice
 
 
 class Tokenizer:
     """A tokenizer.json with a template's control tokens added, ready to encode text between them.
 
-    `control_ids` maps the template's tokens to ids; `prefix_ids` and `suffix_ids` are what the tokenizer itself
-    puts around a text (BOS); `token_bytes[id]` is the number of bytes of normalised text an id covers (0 = cannot
-    be told); `reserved[id]` marks the ids that text must never yield; `engine` is what runs, `engine_reason` why.
+    `names` maps the template's control tokens to what this tokenizer calls them, `control_ids` to their ids;
+    `prefix_ids` and `suffix_ids` are what the tokenizer itself puts around a text (BOS); `token_bytes[id]` is
+    the number of bytes of normalised text an id covers (0 = cannot be told); `reserved[id]` marks ids that
+    text must never yield.
     """
 
     def __init__(
         self, content: Json, template: Template, engine: Engine = "auto", config: Json | None = None
-    ):
-        self._json = tokenizer_json.with_control(content, template.control)
-        self._config = config or {}
+    ) -> None:
         self.template = template
-        names = tokenizer_json.reserved(self._json, template.control)
-        self.control_ids = {token: names[token] for token in template.control}
-        text_only = orjson.dumps(tokenizer_json.content_only(self._json, list(names))).decode()
-        with ThreadPoolExecutor(2) as pool:
-            reference = pool.submit(tokenizers.Tokenizer.from_str, text_only)
-            fast = pool.submit(_load_fast, text_only) if engine != "reference" else None
+        self._config = config or {}
+        eos = _name(self._config.get("eos_token"))
+        self.names = tokenizer_json.control_names(content, template.control, template.existing, eos)
+        fault = tokenizer_json.fault(content, self.names.values())
+        if fault:
+            raise YayiError(f"this tokenizer.json cannot be used: {fault}")
+        self._json = tokenizer_json.with_control(content, list(self.names.values()))
+        reserved = tokenizer_json.reserved(self._json, self.names.values())
+        self.control_ids = {token: reserved[name] for token, name in self.names.items()}
+        content_only = tokenizer_json.content_only(self._json, reserved)
+        added_ids = {token["content"]: token["id"] for token in content_only["added_tokens"]}
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(Engines, content_only, added_ids, engine)
             self.fingerprint = tokenizer_json.fingerprint(self._json)
             self.token_bytes = tokenizer_json.token_bytes(self._json)
-            self.reserved = self._reserved_table(names)
-            self._reference = reference.result()
-            self._fast, fault = fast.result() if fast else (None, "chosen with --tokenizer-engine")
-        self.prefix_ids, self.suffix_ids = _surroundings(self._reference)
-        self._reference.post_processor = None  # it would only trim offsets
-        self._true_ids = self._id_table(self._reference.token_to_id)
-        self._fast_ids = self._id_table(self._fast.token_to_id) if self._fast else None
-        self._forced = engine == "fast"
-        self.engine, self.engine_reason = "fast", "agrees with tokenizers on the fixed strings"
-        if self._fast is None:
-            self._use_reference(fault)
-        self.check_sample(NASTY)
+            self.reserved = self._marked(list(reserved.values()))
+            self._engines = loading.result()
+        self.prefix_ids, self.suffix_ids = self._engines.prefix_ids, self._engines.suffix_ids
+        if not self._bytes_tell_headers():
+            self.token_bytes[:] = 0
 
-    def _reserved_table(self, names: dict[str, int]) -> NDArray[np.bool_]:
+    def _marked(self, ids: list[int]) -> NDArray[np.bool_]:
         table = np.zeros(len(self.token_bytes), np.bool_)
-        table[list(names.values())] = True
+        table[ids] = True
         unknown = tokenizer_json.unknown_id(self._json["model"])
         if unknown is not None:
             table[unknown] = False  # what the vocabulary cannot spell is data, not control
         return table
 
-    def _id_table(self, id_of: Callable[[str], int | None]) -> NDArray[np.int32] | None:
-        """Return the table from an engine's ids to the file's, None where they are the same.
+    def _bytes_tell_headers(self) -> bool:
+        """Tell whether token lengths end a reply's header where the reference's spans do."""
+        pieces = layout(self.template, ("assistant", "tool_call"), (True, True), False).pieces
+        for header in {piece.header for piece in pieces if piece.supervised}:
+            size = self.header_bytes(header)
+            for text in NASTY:
+                sizes = self.token_bytes[self._engines.encode_reference([header + text])[0]].tolist()
+                by_bytes = sum(end <= size for end in accumulate(sizes))
+                by_spans = sum(end <= len(header) for _, end in self.spans(header + text))
+                if 0 not in sizes and by_bytes != by_spans:
+                    return False
+        return True
 
-        `tokenizers` counts added tokens anew when it loads a file from which some were taken out.
-        """
-        table = np.arange(len(self.token_bytes), dtype=np.int32)
-        for token in self._json["added_tokens"]:
-            number = id_of(token["content"])
-            if number is not None and not self.reserved[token["id"]]:
-                table[number] = token["id"]
-        return None if (table == np.arange(len(table))).all() else table
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs, `fast` or `reference`."""
+        return self._engines.name
 
-    def _use_reference(self, reason: str) -> None:
-        if self._forced:
-            raise YayiError(
-                f"--tokenizer-engine fast cannot run this tokenizer: {reason}; with auto the reference runs"
-            )
-        self.engine, self.engine_reason = "reference", reason
+    @property
+    def engine_reason(self) -> str:
+        """Why it is that engine."""
+        return self._engines.reason
 
     def check_sample(self, texts: Sequence[str]) -> None:
-        """Compare the engines on a sample of the input; where they differ the reference takes over."""
-        total, sample = 0, []
-        for text in texts:
-            if total < _SAMPLE_CHARACTERS:
-                sample.append(text)
-                total += len(text)
-        if self.engine == "fast":
-            fast, reference = self._encode_fast(sample), self._encode_reference(sample)
-            if not (np.array_equal(fast[0], reference[0]) and np.array_equal(fast[1], reference[1])):
-                self._use_reference("fastokens gave other ids than tokenizers on a sample")
+        """Compare the engines on the beginning of the input; where they differ the reference takes over."""
+        self._engines.check_sample(texts)
 
     def encode_flat(self, texts: Sequence[str]) -> Flat:
         """Encode texts that stand between control tokens; ids of all of them, and where each one's end."""
-        return self._encode_fast(texts) if self.engine == "fast" else self._encode_reference(texts)
-
-    def _encode_fast(self, texts: Sequence[str]) -> Flat:
-        assert self._fast is not None
-        ids, ends = self._fast.encode_batch_flat(list(texts))
-        flat = np.frombuffer(ids, np.uint32).view(np.int32)
-        flat = flat if self._fast_ids is None else self._fast_ids[flat]
-        return flat, np.frombuffer(ends, np.uint64).view(np.int64)[1:]
-
-    def _encode_reference(self, texts: Sequence[str]) -> Flat:
-        encoded = self._reference.encode_batch_fast(list(texts), add_special_tokens=False)
-        rows = [np.array(one.ids, np.int32) for one in encoded]
-        flat = np.concatenate(rows) if rows else np.zeros(0, np.int32)
-        flat = flat if self._true_ids is None else self._true_ids[flat]
-        return flat, np.cumsum([len(row) for row in rows], dtype=np.int64)
+        return self._engines.encode(texts)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Return the characters of a text that each of its tokens covers, as the reference tells it; slow."""
-        return list(self._reference.encode(text, add_special_tokens=False).offsets)
+        return self._engines.spans(text)
+
+    def header_bytes(self, header: str) -> int:
+        """Return how many normalised bytes a piece's header takes, with what the tokenizer puts before it.
+
+        -1 where the vocabulary cannot tell.
+        """
+        if not header:
+            return 0
+        sizes = self.token_bytes[self.encode_flat([f"{header}a"])[0]]
+        return int(sizes.sum()) - len("a") if sizes.all() else -1
 
     @cached_property
     def plain(self) -> tokenizers.Tokenizer:
-        """The tokenizer as others see it, control tokens added: what `write` writes, read by `tokenizers`."""
+        """The tokenizer as others see it: what `write` writes, as `tokenizers` reads it."""
         return tokenizers.Tokenizer.from_str(orjson.dumps(self._json).decode())
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -134,69 +119,80 @@ class Tokenizer:
         return self.plain.decode(list(ids), skip_special_tokens=False)
 
     def write(self, folder: Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json, control tokens added, into an existing folder."""
-        unknown = self._json["model"].get("unk_token")
+        """Write the tokenizer, control tokens added, and its template into an existing folder.
+
+        The files are tokenizer.json, tokenizer_config.json, chat_template.jinja and template.toml.
+        """
+        names = tokenizer_json.names_of(self._json, self.prefix_ids + self.suffix_ids)
+        prefix, suffix = names[: len(self.prefix_ids)], names[len(self.prefix_ids) :]
+        chat = chat_template(self.template, self.names, "".join(prefix), "".join(suffix))
+        end = self.names[self.template.end]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": self.template.end,
-            "pad_token": self.template.end,
+            "bos_token": prefix[0] if prefix else None,
+            "eos_token": end,
+            "pad_token": end,
+            "unk_token": self._json["model"].get("unk_token"),
+            "model_max_length": self._config.get("model_max_length"),
             "clean_up_tokenization_spaces": False,
-            **{key: self._config[key] for key in ("model_max_length",) if key in self._config},
-            **({"unk_token": unknown} if unknown else {}),
+            "chat_template": chat,
         }
-        if self.prefix_ids:
-            config["bos_token"] = self.plain.id_to_token(self.prefix_ids[0])
+        known = {key: value for key, value in config.items() if value is not None}
         (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
-        (folder / "tokenizer_config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+        (folder / "tokenizer_config.json").write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2))
+        (folder / "chat_template.jinja").write_text(chat, encoding="utf-8")
+        (folder / "template.toml").write_text(template_toml(self.template), encoding="utf-8")
 
 
 def load_tokenizer(path_or_id: str, template: Template, engine: Engine = "auto") -> Tokenizer:
     """Load a tokenizer from a folder, a tokenizer.json or a hub ID, and add the template's control tokens."""
     path = _find(path_or_id)
+    config = path.with_name("tokenizer_config.json")
+    return Tokenizer(_read(path), template, engine, _read(config) if config.is_file() else None)
+
+
+def _name(token: str | Json | None) -> str:
+    """Return the content of a token as tokenizer_config.json writes it: a string, an object, or null."""
+    return token["content"] if isinstance(token, dict) else token or ""
+
+
+def _read(path: Path) -> Json:
     try:
         content = orjson.loads(path.read_bytes())
     except ValueError as error:
         raise YayiError(f"{path}: not valid JSON: {one_line(str(error))}") from error
     except OSError as error:
         raise YayiError(f"{path}: cannot read the tokenizer: {error.strerror}") from error
-    config = path.with_name("tokenizer_config.json")
-    return Tokenizer(
-        content, template, engine, orjson.loads(config.read_bytes()) if config.is_file() else None
-    )
+    if not isinstance(content, dict):
+        raise YayiError(f"{path}: found a JSON {type(content).__name__}, expected an object")
+    return content
 
 
 def _find(path_or_id: str) -> Path:
+    """Return the tokenizer.json that a path or a hub ID names."""
     path = Path(path_or_id)
-    if path.is_file():
+    if path.is_dir():
+        if (path / "tokenizer.json").is_file():
+            return path / "tokenizer.json"
+        raise YayiError(
+            f"{path}: the folder has no tokenizer.json; save one with the base model's "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+        )
+    if path.exists():
         return path
-    if (path / "tokenizer.json").is_file():
-        return path / "tokenizer.json"
-    raise YayiError(f"{one_line(path_or_id)}: no tokenizer.json there")
+    if path_or_id.count("/") > 1 or path_or_id.startswith((".", "/", "~")):
+        raise YayiError(f"{one_line(path_or_id)}: no such tokenizer folder or tokenizer.json")
+    return _download(path_or_id)
 
 
-def _load_fast(content: str) -> tuple[fastokens.Tokenizer | None, str]:
+def _download(hub_id: str) -> Path:
+    import huggingface_hub  # a second of import time that a local tokenizer does not need
+
+    huggingface_hub.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        return fastokens.Tokenizer.from_json_str(content), ""
-    except ValueError as error:
-        return None, f"fastokens cannot load this tokenizer: {one_line(str(error))}"
-
-
-def _surroundings(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids that the post-processor puts before and after a text."""
-    encoded = tokenizer.encode("a")
-    special = encoded.special_tokens_mask
-    first = special.index(0)
-    last = len(special) - special[::-1].index(0)
-    return encoded.ids[:first], encoded.ids[last:]
-
-
-# fmt: off
-NASTY = (
-    "", " ", "  ", "\n", "\n\n", "\t \n", ":\n", ":\n\n", ":\n \n\n", " a", "a ", "a  b", "你好，世界。\n\n", "你 好",
-    "▁", "▁▁a", "a▁b", "<0x0A>", "<unk>", "<s></s>", "<|End|>", "<|YaYi|>:\n", "<|im_start|>", "[INST]", "\ufffd",
-    "é", "e\u0301", "\u0301", "Å", "\u212b", "한국어", "\u1112\u1161\u11ab", "🙂", "👩\u200d👩\u200d👧", "🇨🇳",
-    "\x00", "\x7f", "\u00a0x", "\u3000段落", "\u200b", "\ufeff", "\u2028", "\r\n", "\r", "1234567", "3.14",
-    "I'm you'LL", "don’t", "龘靐", "𠀀𪚥", "\ufdfa", "ﬁ", "Ⅷ", "①", "a" * 300, " " * 70, "\n" * 40, "=" * 80,
-    "!?" * 20, "http://a.b/c?d=e&f#g", "def f(x):\n\treturn x\n", '{"a": [1, 2]}',
-)
-# fmt: on
+        return Path(huggingface_hub.hf_hub_download(hub_id, "tokenizer.json"))
+    except (OSError, ValueError) as error:
+        cause = one_line(str(error)).partition("\\n")[0]
+        raise YayiError(
+            f"{one_line(hub_id)}: no such folder here, and the hub gave no tokenizer.json: {cause}"
+        ) from error

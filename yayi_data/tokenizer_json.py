@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import orjson
 
 Json = dict[str, Any]
 
+_FLAGS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -19,20 +20,59 @@ def vocabulary(model: Json) -> dict[str, int]:
     return vocab if isinstance(vocab, dict) else {entry[0]: i for i, entry in enumerate(vocab)}
 
 
+def fault(tokenizer: Json, control: Collection[str]) -> str:
+    """Return what keeps a parsed tokenizer.json from encoding text piece by piece, "" where nothing does."""
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens") or []
+    if (
+        not isinstance(model, dict)
+        or not model.get("vocab")
+        or not all(token.keys() >= _FLAGS for token in added)
+    ):
+        return "found no model with a vocabulary, expected a tokenizer.json of the tokenizers library"
+    harmful = ["single_word", "lstrip", "rstrip"] + (["normalized"] if tokenizer.get("normalizer") else [])
+    for token in added:
+        wrong = [flag for flag in harmful if token[flag]]
+        if token["content"] in control and wrong:
+            return (
+                f"the control token {token['content']} is flagged {' and '.join(wrong)}, so that it and "
+                "the text beside it would change each other; set the flag to false in added_tokens"
+            )
+    return ""
+
+
+def control_names(
+    tokenizer: Json, control: Sequence[str], existing: Mapping[str, int | str], eos: str
+) -> dict[str, str]:
+    """Return what each of a template's control tokens is called in this tokenizer.
+
+    A token that `existing` places at an id is the added token there, if there is one; one that it calls "eos"
+    is the tokenizer's end of text, if it names one. Any other keeps its name.
+    """
+    added = {token.get("id"): token.get("content") for token in tokenizer.get("added_tokens") or []}
+    held = {token: eos if where == "eos" else added.get(where) for token, where in existing.items()}
+    return {token: held.get(token) or token for token in control}
+
+
 def with_control(tokenizer: Json, control: Sequence[str]) -> Json:
     """Return the tokenizer with the control tokens it lacks added as special tokens.
 
     A new id follows the highest, in order; a token that the model's vocabulary already holds keeps its id, as
-    with `add_special_tokens` of the `tokenizers` library. Truncation and padding are cleared.
+    with `add_special_tokens` of the `tokenizers` library. Truncation and padding are cleared, merges spelled
+    in the way that loads fastest.
     """
-    vocab = vocabulary(tokenizer["model"])
-    added = list(tokenizer["added_tokens"])
+    model = tokenizer["model"]
+    if model.get("merges"):
+        model = {**model, "merges": _spelled_merges(model["merges"])}
+    vocab = vocabulary(model)
+    added = list(tokenizer.get("added_tokens") or [])
     present = {token["content"] for token in added}
     for content in control:
         if content not in present:
             top = max((token["id"] for token in added), default=-1)
             added.append(_special(content, vocab.get(content, max(top + 1, len(vocab)))))
-    return {**tokenizer, "truncation": None, "padding": None, "added_tokens": added}
+    steps = {key: tokenizer.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
+    cleared = {"truncation": None, "padding": None}
+    return {"version": "1.0", **cleared, "added_tokens": added, **steps, "model": model}
 
 
 def _special(content: str, number: int) -> Json:
@@ -40,11 +80,18 @@ def _special(content: str, number: int) -> Json:
     return {"id": number, "content": content, **flags, "special": True}
 
 
-def reserved(tokenizer: Json, control: Sequence[str]) -> dict[str, int]:
+def reserved(tokenizer: Json, control: Collection[str]) -> dict[str, int]:
     """Return the tokens that text may never yield, with their ids: special ones and control tokens."""
     return {
         t["content"]: t["id"] for t in tokenizer["added_tokens"] if t["special"] or t["content"] in control
     }
+
+
+def names_of(tokenizer: Json, ids: Sequence[int]) -> list[str]:
+    """Return the tokens that have these ids."""
+    found = {number: token for token, number in vocabulary(tokenizer["model"]).items() if number in ids}
+    found |= {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
+    return [found[number] for number in ids]
 
 
 def unknown_id(model: Json) -> int | None:
@@ -55,52 +102,80 @@ def unknown_id(model: Json) -> int | None:
     return vocabulary(model).get(model.get("unk_token") or "")
 
 
-def content_only(tokenizer: Json, names: Sequence[str]) -> Json:
+def content_only(tokenizer: Json, names: Collection[str]) -> Json:
     """Return the tokenizer for text between control tokens: it cannot yield the tokens `names`.
 
-    Ids of the remaining added tokens are as in the file, which not every library heeds (see `added_ids`).
+    The remaining added tokens have the ids of the file, which `tokenizers` does not heed.
     """
-    added = [token for token in tokenizer["added_tokens"] if token["content"] not in names]
-    model = {**_unreachable(tokenizer["model"], names), "dropout": None}
-    if tokenizer["model"]["type"] != "BPE":
-        del model["dropout"]
+    model = _unreachable(tokenizer["model"], names)
     return {
         **tokenizer,
-        "added_tokens": added,
-        "model": model,
-        "pre_tokenizer": _inner(tokenizer["pre_tokenizer"]),
+        "added_tokens": [token for token in tokenizer["added_tokens"] if token["content"] not in names],
+        "pre_tokenizer": _without_first_prefix(tokenizer["pre_tokenizer"]),
+        "model": {**model, "dropout": None} if model.get("dropout") else model,
     }
 
 
-def _inner(pre_tokenizer: Any) -> Any:
-    """Turn Metaspace's prefix for the first piece off: a control token always comes before ours."""
+def _without_first_prefix(pre_tokenizer: Any) -> Any:
+    """Turn off the prefix that Metaspace puts before the first piece: a control token comes before ours."""
     if isinstance(pre_tokenizer, list):
-        return [_inner(step) for step in pre_tokenizer]
+        return [_without_first_prefix(step) for step in pre_tokenizer]
     if not isinstance(pre_tokenizer, dict):
         return pre_tokenizer
-    changed = {key: _inner(value) for key, value in pre_tokenizer.items()}
-    if changed.get("type") == "Metaspace" and changed.get("prepend_scheme") == "first":
+    changed = {key: _without_first_prefix(value) for key, value in pre_tokenizer.items()}
+    if changed.get("prepend_scheme") == "first":
         changed["prepend_scheme"] = "never"
     return changed
 
 
-def _unreachable(model: Json, names: Sequence[str]) -> Json:
-    """Return a model in which no text leads to the tokens `names`: their merges go, or they are renamed."""
+def for_fast(tokenizer: Json) -> Json:
+    """Return the tokenizer with Metaspace written as the normalizer steps and split that it amounts to.
+
+    fastokens knows those, not Metaspace. It needs no post-processor.
+    """
+    changed = {**tokenizer, "post_processor": None}
+    metaspace = tokenizer["pre_tokenizer"] or {}
+    if metaspace.get("type") != "Metaspace":
+        return changed
+    mark = metaspace["replacement"]
+    normalizers = [*steps(tokenizer["normalizer"]), _replace({"String": " "}, mark)]
+    if metaspace.get("prepend_scheme", "always") == "always":
+        normalizers.append(_replace({"Regex": rf"\A(?=[^{re.escape(mark)}])"}, mark))
+    split = {"type": "Split", "pattern": {"String": mark}, "behavior": "MergedWithNext", "invert": False}
+    return {
+        **changed,
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": split if metaspace.get("split", True) else None,
+    }
+
+
+def _replace(pattern: Json, content: str) -> Json:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def _unreachable(model: Json, names: Collection[str]) -> Json:
+    """Return a model in which no text leads to the tokens `names`: they are renamed and their merges gone."""
     vocab = vocabulary(model)
     present = {name for name in names if name in vocab}
     if not present:
         return model
-    if model["type"] == "BPE" and not model.get("ignore_merges"):
-        merges = [merge for merge in model["merges"] if _product(merge) not in present]
-        return {**model, "merges": merges}
-    if model["type"] == "BPE":
-        merges = [merge for merge in model["merges"] if not present & {_product(merge), *_pair(merge)}]
-        model = {**model, "merges": merges}
-    elif model["type"] == "Unigram":
+    if model["type"] == "Unigram":
         renamed = [[_rename(token, i, present), score] for i, (token, score) in enumerate(model["vocab"])]
         return {**model, "vocab": renamed}
-    present -= {model.get("unk_token")}
-    return {**model, "vocab": {_rename(token, i, present): i for token, i in vocab.items()}}
+    changed = {**model, "vocab": {_rename(token, i, present): i for token, i in vocab.items()}}
+    if model.get("unk_token") in present:
+        changed["unk_token"] = _rename(model["unk_token"], vocab[model["unk_token"]], present)
+    if model["type"] == "BPE":
+        changed["merges"] = _merges_without(model["merges"], present)
+    return changed
+
+
+def _merges_without(merges: list[Any], names: set[str]) -> list[Any]:
+    if isinstance(merges[0], str):  # one search through all of them spares most vocabularies the loop
+        run_together = "\n".join(merges).replace(" ", "")
+        if not any(name in run_together for name in names):
+            return merges
+    return [merge for merge in merges if names.isdisjoint(_named(merge))]
 
 
 def _rename(token: str, number: int, names: set[str]) -> str:
@@ -108,13 +183,10 @@ def _rename(token: str, number: int, names: set[str]) -> str:
     return f" \U0010ffff{number}" if token in names else token
 
 
-def _pair(merge: str | list[str]) -> tuple[str, str]:
+def _named(merge: str | list[str]) -> tuple[str, str, str]:
+    """Return the tokens that a merge names: its two parts and what they make."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
-    return left, right
-
-
-def _product(merge: str | list[str]) -> str:
-    return merge.replace(" ", "", 1) if isinstance(merge, str) else "".join(merge)
+    return left, right, left + right
 
 
 def steps(component: Any) -> Iterator[Json]:
@@ -162,9 +234,10 @@ def _spelled(vocab: dict[str, int], model: Json) -> Iterator[str]:
 
 
 def fingerprint(tokenizer: Json) -> str:
-    """Return the sha256 of what decides the ids: vocabulary, merges, added tokens and the steps around them.
+    """Return the sha256 of what decides the ids: vocabulary, merges, added tokens and all steps but decoding.
 
-    It does not depend on the file's layout, the order of its keys or how it spells merges.
+    It does not depend on the file's layout, the order of its keys or, after `with_control`, on how it
+    spells merges.
     """
     digest = hashlib.sha256()
     model = tokenizer["model"]
@@ -172,7 +245,7 @@ def fingerprint(tokenizer: Json) -> str:
     added = sorted(tokenizer["added_tokens"], key=lambda token: int(token["id"]))
     parts = [rest, added, *(tokenizer[key] for key in ("normalizer", "pre_tokenizer", "post_processor"))]
     digest.update(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS))
-    for part in (*_vocabulary_bytes(model), _merges_bytes(model.get("merges") or [])):
+    for part in (*_vocabulary_bytes(model), orjson.dumps(model.get("merges"))):
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()
 
@@ -187,11 +260,7 @@ def _vocabulary_bytes(model: Json) -> tuple[bytes, bytes]:
     return "\0".join(tokens).encode(), ids.tobytes()
 
 
-def _merges_bytes(merges: list[Any]) -> bytes:
-    return "\n".join(spelled_merges(merges)).encode() if spelled_merges(merges) else orjson.dumps(merges)
-
-
-def spelled_merges(merges: list[Any]) -> list[str]:
-    """Return merges as `"a b"`, which loads faster than `["a", "b"]`; [] where a token holds a space."""
-    spelled = merges if merges and isinstance(merges[0], str) else list(map(" ".join, merges))
-    return spelled if "\n".join(spelled).count(" ") == len(spelled) else []
+def _spelled_merges(merges: list[Any]) -> list[Any]:
+    """Return merges as `"a b"`, which loads faster than `["a", "b"]`, unless a token holds a space."""
+    spelled = merges if isinstance(merges[0], str) else list(map(" ".join, merges))
+    return spelled if "\n".join(spelled).count(" ") == len(spelled) else merges

@@ -40,7 +40,7 @@ def calls_of(text: str) -> list[Call]:
         ) from error
 
 
-def tools_text(tools: str | Sequence[dict[str, Any]] | None) -> str:
+def tools_text(tools: str | list[Any] | None) -> str:
     """Return the JSON text of tool definitions (text, or a list from which OpenAI's wrapper is taken off).
 
     An empty list, or its text, is no tools: "".
@@ -102,8 +102,8 @@ def _written(arguments: str) -> str:
     return arguments.strip() if is_object else _json(arguments)
 
 
-def _is_wrapped(tool: dict[str, Any]) -> bool:
-    return tool.keys() == {"type", "function"} and tool["type"] == "function"
+def _is_wrapped(tool: object) -> bool:
+    return isinstance(tool, dict) and tool.keys() == {"type", "function"} and tool["type"] == "function"
 
 
 def _json(value: object) -> str:

@@ -10,11 +10,11 @@ is replaced on the model, and the bounds travel in the place of its mask.
 from collections.abc import Callable
 from importlib.util import find_spec
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -27,15 +27,15 @@ Inputs = dict[str, Any]
 """Keyword arguments of a causal language model's forward, beside its input ids."""
 
 _GLOBAL_ROPE = ("dynamic", "longrope")
-"""Rotary embeddings that depend on the longest document of the batch, so that documents do affect each other."""
+"""Rotary embeddings that depend on the longest document of a batch, so documents do affect each other."""
 
 
-class NotIsolated(YayiError):
+class NotIsolated(YayiError):  # noqa: N818 - reads as what it says
     """The documents of a packed row cannot be kept apart in this model."""
 
 
 def attention_choice(architecture: str, device: torch.device | str, dtype: torch.dtype) -> str:
-    """Return what to load a model with: flash attention where it can run, else SDPA; Bloom knows only eager."""
+    """Return what to load a model with: flash attention where it runs, else SDPA; Bloom knows only eager."""
     if architecture == "bloom":
         return "eager"
     half = dtype in (torch.bfloat16, torch.float16)
@@ -46,8 +46,8 @@ def attention_choice(architecture: str, device: torch.device | str, dtype: torch
 def isolate(model: nn.Module) -> Callable[[Batch], Inputs]:
     """Prepare the model for packed rows and return what makes a batch's forward arguments.
 
-    The model may be wrapped (PEFT, a DeepSpeed engine). Raises NotIsolated where its architecture is not in the
-    table: such a model can only run one document a row (`plain`).
+    The model may be wrapped (PEFT, a DeepSpeed engine). Raises NotIsolated where its architecture is not in
+    the table: such a model can only run one document a row (`plain`).
     """
     base = base_model(model)
     architecture = base.config.model_type
@@ -110,10 +110,10 @@ def attend_by_document(
     cu_seq_lens_q: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend causally inside each document; transformers' SDPA where no bounds are given (as in generation).
+    """Attend causally inside each document; as SDPA does where no bounds are given (generation).
 
-    The signature is the one that transformers calls. Shapes: (rows, heads, length, head size) in, (rows, length,
-    heads, head size) out.
+    The signature is the one that transformers calls. Shapes: (rows, heads, length, head size) in, (rows,
+    length, heads, head size) out.
     """
     if cu_seq_lens_q is None:
         kwargs |= {"dropout": dropout, "scaling": scaling, "sliding_window": sliding_window}
@@ -129,18 +129,18 @@ def attend_by_document(
         strict=True,
     )
     done = [_attend(q, k, v, dropout, scaling, _window(q, sliding_window)) for q, k, v in parts]
-    return torch.cat(done, dim=2).transpose(1, 2).unflatten(1, (rows, length)).squeeze(0), None
+    return torch.cat(done, dim=2).transpose(1, 2).reshape(rows, length, query.shape[1], -1), None
 
 
 def _documents(states: Tensor, lengths: list[int]) -> tuple[Tensor, ...]:
     """Cut (rows, heads, length, size) into one (1, heads, n, size) a document."""
-    return states.transpose(1, 2).flatten(0, 1).unsqueeze(0).transpose(1, 2).split(lengths, dim=2)
+    return torch.split(states.transpose(1, 2).flatten(0, 1).unsqueeze(0).transpose(1, 2), lengths, dim=2)
 
 
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, dropout: float, scaling: float | None, mask: Tensor | None
 ) -> Tensor:
-    return F.scaled_dot_product_attention(
+    return scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, scale=scaling
     )
 
@@ -169,19 +169,24 @@ def _bounds_as_mask(batch: Batch) -> Inputs:
 def _alibi(attention_mask: Tensor, num_heads: int, dtype: torch.dtype) -> Tensor:
     """Return ALiBi for a padding mask as Bloom does; for bounds, the causal bias of the longest document.
 
-    Positions restart in every document, so one bias (1, heads, longest, longest) serves them all by its corner.
+    Positions restart in every document, so one bias (1, heads, longest, longest) serves all by its corner.
     """
     if attention_mask.ndim == 2:
-        return build_alibi_tensor(attention_mask, num_heads, dtype)
+        return cast(Tensor, build_alibi_tensor(attention_mask, num_heads, dtype))
     longest = int(attention_mask.flatten().diff().max())
     ones = torch.ones(1, longest, dtype=torch.long, device=attention_mask.device)
     causal = torch.full((longest, longest), float("-inf"), dtype=dtype, device=attention_mask.device).triu(1)
-    return (build_alibi_tensor(ones, num_heads, dtype) + causal)[None]
+    return cast(Tensor, (build_alibi_tensor(ones, num_heads, dtype) + causal)[None])
 
 
 def _bloom_attention(original: Callable[..., Any]) -> Callable[..., Any]:
     def forward(
-        self: Any, hidden_states: Tensor, residual: Tensor, alibi: Tensor, attention_mask: Tensor, **kwargs: Any
+        self: Any,
+        hidden_states: Tensor,
+        residual: Tensor,
+        alibi: Tensor,
+        attention_mask: Tensor,
+        **kwargs: Any,
     ) -> tuple[Tensor, None]:
         if alibi.ndim != 4:
             output, _ = original(

@@ -85,5 +85,7 @@ def make_batch(rows: Sequence[Sequence[Document]], length: int | None, pad_id: i
             positions[r, start:] = np.arange(length - start)
             lengths.append(length - start)
     bounds = torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32)
-    ids_, positions_, labels_, segments_, domains_ = map(torch.from_numpy, (ids, positions, labels, segments, domains))
+    ids_, positions_, labels_, segments_, domains_ = map(
+        torch.from_numpy, (ids, positions, labels, segments, domains)
+    )
     return Batch(ids_, positions_, labels_, segments_, domains_, bounds, max(lengths))

@@ -53,6 +53,7 @@ def test_domain_comes_from_the_first_user_turn() -> None:
     )
     assert REGISTRY.domain_of(Conversation(turns)) == "舆情分析"
     assert REGISTRY.domain_of(Conversation(turns[:1])) == GENERAL
+    assert REGISTRY.domain_of(Conversation(())) == GENERAL
 
 
 def test_parse_gives_the_name_and_where_the_text_goes_on() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from yayi_data import __version__
+from yayi_data.cli.convert import convert
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
 from yayi_data.cli.rules import rules
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(validate)
 app.command()(rules)
+app.command()(convert)
 app.command()(pack)
 app.command()(inspect)
 app.command()(verify)

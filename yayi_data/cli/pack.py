@@ -47,7 +47,8 @@ def pack(
 
     Example: yayi-data pack data/*.json --tokenizer ./YaYi-7B --output packed
     """
-    from yayi_data.pipeline import PackOptions, pack, print_summary
+    from yayi_data.pipeline import PackOptions, pack
+    from yayi_data.summary import print_packed
 
     options = PackOptions(
         paths=tuple(paths),
@@ -65,5 +66,5 @@ def pack(
         tokenizer_engine=tokenizer_engine,
         overwrite=overwrite,
     )
-    print_summary(pack(options), as_json=as_json)
+    print_packed(pack(options), as_json=as_json)
     return 0

@@ -1,0 +1,114 @@
+"""Pack as a whole, in-process: what goes in is accounted for, and what comes out is the same however it is run."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+
+from yayi_data.errors import DataError, YayiError
+from yayi_data.manifest import load
+from yayi_data.pipeline import PackOptions, Packed, pack
+from yayi_data.verify import verify
+
+
+def record(number: int, **members: object) -> dict[str, object]:
+    return {"instruction": f"【媒宣领域任务】第{number}题", "input": "", "output": f"答案{number}", **members}
+
+
+def lines(path: Path, records: list[object]) -> str:
+    path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records), encoding="utf-8")
+    return str(path)
+
+
+def packed(folder: Path, source: str, tokenizer: Path, **options: object) -> Packed:
+    return pack(PackOptions(paths=(source,), tokenizer=str(tokenizer), output=folder, **options))  # type: ignore[arg-type]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_every_record_is_a_row_or_a_drop_with_its_line(tmp_path: Path, byte_level: Path) -> None:
+    source = lines(
+        tmp_path / "a.jsonl", [record(1), {"instruction": "x"}, record(3, output="长" * 500), record(4)]
+    )
+    result = packed(tmp_path / "out", source, byte_level, on_problem="drop", max_length=400)
+    assert result.manifest.ledger.read == 4
+    assert result.manifest.ledger.kept == result.manifest.rows == 2
+    drops = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert [(drop["path"], drop["line"], drop["record"]) for drop in drops] == [
+        ("a.jsonl", 2, 1),
+        ("a.jsonl", 3, 2),
+    ]
+    assert drops[1]["reason"] == "too-long"
+    assert sum(result.manifest.ledger.dropped.values()) == 2
+
+
+def test_the_folder_is_whole_and_opens_in_datasets(tmp_path: Path, byte_level: Path) -> None:
+    source = lines(tmp_path / "a.jsonl", [record(n) for n in range(10)])
+    result = packed(tmp_path / "out", source, byte_level)
+    assert verify(tmp_path / "out") == []
+    rows = datasets.load_from_disk(str(tmp_path / "out"))
+    assert len(rows) == 10
+    assert rows[3]["source_line"] == 4
+    assert rows[3]["domain"] == "媒体宣传"
+    assert sum(map(sum, rows["assistant_masks"])) == result.manifest.supervised_tokens
+    assert load(tmp_path / "out") == result.manifest
+    assert not list(tmp_path.glob("out.partial*"))
+
+
+def test_an_exact_fit_stays(tmp_path: Path, byte_level: Path) -> None:
+    source = lines(tmp_path / "a.jsonl", [record(1)])
+    length = packed(tmp_path / "a", source, byte_level).manifest.tokens
+    assert packed(tmp_path / "b", source, byte_level, max_length=length).manifest.rows == 1
+    with pytest.raises(DataError, match="all 1 records were dropped"):
+        packed(tmp_path / "c", source, byte_level, max_length=length - 1)
+
+
+def test_a_bad_record_fails_the_run_by_default_and_leaves_nothing(tmp_path: Path, byte_level: Path) -> None:
+    source = lines(tmp_path / "a.jsonl", [record(1), {"instruction": "x", "output": 3}])
+    with pytest.raises(DataError, match=r"a\.jsonl:2:\d+: .* --on-problem drop"):
+        packed(tmp_path / "out", source, byte_level)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_too_many_drops_fail_the_run(tmp_path: Path, byte_level: Path) -> None:
+    source = lines(tmp_path / "a.jsonl", [record(n) for n in range(9)] + [{"instruction": "x"}])
+    packed(tmp_path / "a", source, byte_level, on_problem="drop", max_drop=0.1)
+    with pytest.raises(DataError, match=r"1 of 10 records \(10.00%\) were dropped"):
+        packed(tmp_path / "b", source, byte_level, on_problem="drop", max_drop=0.09)
+
+
+def test_another_tokenizer_makes_another_folder_never_a_stale_one(
+    tmp_path: Path, byte_level: Path, llama_style: Path
+) -> None:
+    """Upstream loads the cache beside the data whatever tokenizer made it."""
+    source = lines(tmp_path / "a.jsonl", [record(1)])
+    first = packed(tmp_path / "out", source, byte_level)
+    with pytest.raises(YayiError, match="exists already"):
+        packed(tmp_path / "out", source, llama_style)
+    second = packed(tmp_path / "out", source, llama_style, overwrite=True)
+    assert first.manifest.tokenizer.fingerprint != second.manifest.tokenizer.fingerprint
+    assert verify(tmp_path / "out") == []
+
+
+def test_overwrite_replaces_only_what_pack_wrote(tmp_path: Path, byte_level: Path) -> None:
+    source = lines(tmp_path / "a.jsonl", [record(1)])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(YayiError, match="not ours to replace"):
+        packed(tmp_path / "mine", source, byte_level, overwrite=True)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
+
+
+def test_a_partial_folder_of_another_run_is_refused(tmp_path: Path, byte_level: Path) -> None:
+    source = lines(tmp_path / "a.jsonl", [record(1)])
+    (tmp_path / "out.partial").mkdir()
+    with pytest.raises(YayiError, match="was left by a run with other inputs or options"):
+        packed(tmp_path / "out", source, byte_level)
+
+
+def test_a_limit_takes_the_first_records(tmp_path: Path, byte_level: Path) -> None:
+    source = lines(tmp_path / "a.jsonl", [record(n) for n in range(10)])
+    assert packed(tmp_path / "out", source, byte_level, limit=3).manifest.ledger.read == 3

@@ -1,0 +1,196 @@
+"""Packed folders and tiny models, made from the example data."""
+
+import importlib
+import json
+import os
+import socket
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from yayi_data import pipeline
+from yayi_train.batch import Document
+
+DATA = Path(__file__).parents[2] / "data"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pack(folder: Path, records: Sequence[dict], tokenizer: Path = DATA / "tiny", **options: object) -> Path:
+    """Pack records into `folder`; record i is line i + 1 of the source `records.jsonl`."""
+    source = folder.parent / "records.jsonl"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    pipeline.pack(
+        pipeline.PackOptions(
+            paths=(str(source),),
+            tokenizer=str(tokenizer),
+            output=folder,
+            workers=1,
+            tokenizer_engine="reference",
+            **options,
+        )
+    )
+    return folder
+
+
+def records(count: int) -> list[dict]:
+    lines = (DATA / "yayi_train_example.json").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines[:count]]
+
+
+def tiny_model(folder: Path, **changes: object) -> Path:
+    """Write a Llama small enough for a test, with random weights and the example tokenizer."""
+    folder.mkdir(parents=True)
+    config = json.loads((DATA / "tiny" / "config.json").read_text())
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+             "num_key_value_heads": 2}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config | small | changes))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((DATA / "tiny" / name).read_bytes())
+    return folder
+
+
+SIZES = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = SIZES | {"intermediate_size": 64, "num_key_value_heads": 2}
+ARCHITECTURES = {
+    "llama": GROUPED,
+    "mistral": GROUPED | {"sliding_window": 6},
+    "qwen2": GROUPED,
+    "qwen3": GROUPED | {"head_dim": 8},
+    "gpt_neox": SIZES | {"intermediate_size": 64},
+    "bloom": {"vocab_size": 200, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+}
+
+
+def random_model(architecture: str, **changes: object) -> Any:
+    """A model of 200 ids, the same each time, whose norms and biases are not at their defaults."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **ARCHITECTURES.get(architecture, {}) | changes)
+    model = AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=1, std=0.1)
+    return model
+
+
+def random_documents(*lengths: int) -> list[Document]:
+    """Documents of these lengths with ids below 200, about half supervised, in domains 0, 1, 2, 0 …"""
+    draw = np.random.default_rng(0)
+    return [
+        Document(draw.integers(0, 200, n).astype(np.int32), draw.random(n) < 0.5, i % 3)
+        for i, n in enumerate(lengths)
+    ]
+
+
+HEAVY = ("deepspeed.runtime.zero.muon.muon_optimizer", "torch.utils.tensorboard", "yayi_train.build",
+         "transformers.models.llama.modeling_llama")  # fmt: skip
+"""What a run imports, some ten seconds of it: imported once here and inherited by the forks."""
+
+
+class Ended(NamedTuple):
+    """How a command ended, of several ranks: the codes and what each printed."""
+
+    codes: list[int]
+    out: list[str]
+    err: list[str]
+
+
+def run_command(
+    *arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None
+) -> Ended:
+    """Run `yayi-train` in forks of this process, one a rank, so that torch is not imported anew each time.
+
+    `signals` is called with the process IDs while they run.
+    """
+    for module in HEAVY:
+        importlib.import_module(module)
+    place = Path(tempfile.mkdtemp())
+    port = str(_free_port())
+    pids = [_fork([str(a) for a in arguments], rank, ranks, port, place) for rank in range(ranks)]
+    if signals:
+        signals(pids)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    out, err = ([(place / f"{kind}{rank}").read_text() for rank in range(ranks)] for kind in ("out", "err"))
+    return Ended(codes, out, err)
+
+
+def _fork(arguments: list[str], rank: int, ranks: int, port: str, place: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        for number, kind in ((1, "out"), (2, "err")):
+            os.dup2(os.open(place / f"{kind}{rank}", os.O_WRONLY | os.O_CREAT), number)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        one = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in one.items()}, MASTER_ADDR="127.0.0.1")
+        sys.argv = ["yayi-train", *arguments]
+        from yayi_train import cli
+
+        cli._PATIENCE = 0.0
+        cli.main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Ended]:
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def make_random_model() -> Callable[..., Any]:
+    return random_model
+
+
+@pytest.fixture(scope="session")
+def make_documents() -> Callable[..., list[Document]]:
+    return random_documents
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_packed() -> Callable[..., Path]:
+    return pack
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Path]:
+    return tiny_model
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty conversations, of 4,000 tokens in all."""
+    return pack(tmp_path_factory.mktemp("packed") / "data", records(40))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny")

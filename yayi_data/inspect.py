@@ -1,0 +1,219 @@
+"""`yayi-data inspect`: a packed folder in figures, or one row with its mask made visible."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import tokenizers
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.text import Text
+
+from yayi_data import plan
+from yayi_data.console import one_line, visible
+from yayi_data.errors import YayiError
+from yayi_data.index import Index, open_index
+from yayi_data.manifest import MANIFEST, Manifest, load
+from yayi_data.pipeline import DROPPED, TOKENIZER, PackOptions, pack
+from yayi_data.shard import Row, Shards
+from yayi_data.detokenize import Span, spans, supervised_texts, token_texts
+from yayi_data.summary import describe, domain_table, summary
+
+
+@dataclass(frozen=True, slots=True)
+class InspectOptions:
+    """What `yayi-data inspect` was asked for; see its --help."""
+
+    row: int | None = None
+    source: str | None = None
+    seq_len: int = 2048
+    tokenizer: str | None = None
+    template: str = "yayi"
+    borders: bool = False
+    as_json: bool = False
+
+
+class _Folder(NamedTuple):
+    path: Path
+    manifest: Manifest
+    index: Index
+
+
+def inspect(path: str, options: InspectOptions) -> None:
+    """Print the summary of a packed folder or one of its rows; raw files are packed aside first."""
+    if (Path(path) / MANIFEST).is_file():
+        _show(Path(path), options)
+        return
+    if options.tokenizer is None:
+        raise YayiError(f"{path}: is not a packed folder; for raw files give --tokenizer too")
+    with tempfile.TemporaryDirectory(prefix="yayi-inspect-") as scratch:
+        output = Path(scratch) / "packed"
+        pack(
+            PackOptions(
+                paths=(path,),
+                tokenizer=options.tokenizer,
+                output=output,
+                template=options.template,
+                on_problem="drop",
+            )
+        )
+        _show(output, options)
+
+
+def _show(path: Path, options: InspectOptions) -> None:
+    manifest = load(path)
+    folder = _Folder(path, manifest, open_index(path, manifest))
+    if options.row is None and options.source is None:
+        figures = _figures(folder, options.seq_len)
+        print(json.dumps(figures, ensure_ascii=False, indent=2)) if options.as_json else _print_figures(
+            folder, figures
+        )
+        return
+    shards = Shards(path, manifest)
+    number = _find(folder, shards, options.source) if options.source else options.row
+    assert number is not None
+    row = _row(folder, shards, number)
+    if options.as_json:
+        print(json.dumps(_row_json(folder, number, row), ensure_ascii=False))
+    else:
+        _print_row(folder, number, row, borders=options.borders)
+
+
+def _figures(folder: _Folder, seq_len: int) -> dict[str, Any]:
+    """Return the manifest's summary, the spread of lengths, and what packing at `seq_len` would fill."""
+    lengths = folder.index.tokens
+    quantiles = np.quantile(lengths, [0, 0.5, 0.95, 1], method="inverted_cdf")
+    fitting = lengths[lengths <= seq_len]
+    rows = len(plan.pack(fitting, seq_len, seed=0, epoch=0))
+    return {
+        **summary(folder.manifest),
+        "lengths": dict(zip(("min", "median", "p95", "max"), map(int, quantiles), strict=True)),
+        "packing": {
+            "seq_len": seq_len,
+            "rows": rows,
+            "utilisation": round(int(fitting.sum()) / (rows * seq_len), 4) if rows else 0.0,
+            "too_long": len(lengths) - len(fitting),
+        },
+    }
+
+
+def _print_figures(folder: _Folder, figures: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    manifest, lengths, packing = folder.manifest, figures["lengths"], figures["packing"]
+    console.print(describe(folder.path, manifest), soft_wrap=True)
+    console.print(domain_table(manifest))
+    console.print(
+        f"Lengths: median {lengths['median']:,} tokens, 95% up to {lengths['p95']:,}, "
+        f"from {lengths['min']:,} to {lengths['max']:,}"
+    )
+    for line in _histogram(folder.index.tokens):
+        console.print(line)
+    long = f"; {packing['too_long']:,} longer than that" if packing["too_long"] else ""
+    console.print(
+        f"Packed at {packing['seq_len']:,}: {packing['rows']:,} rows, "
+        f"{packing['utilisation']:.2%} of their tokens used{long}"
+    )
+
+
+def _histogram(lengths: NDArray[np.int32], buckets: int = 10, width: int = 40) -> Iterator[str]:
+    """Yield a bar a bucket of lengths, the fullest as wide as `width` characters."""
+    counts, edges = np.histogram(lengths, bins=min(buckets, int(np.ptp(lengths)) + 1))
+    for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
+        bar = "█" * round(width * count / counts.max()) or ("▏" if count else "")
+        yield f"  {int(np.ceil(low)):>7,} – {int(high):<7,} {bar} {count:,}"
+
+
+def _find(folder: _Folder, shards: Shards, place: str) -> int:
+    """Return the row that came from FILE:LINE; YayiError tells where that line's record went instead."""
+    name, _, line = place.rpartition(":")
+    if not name or not line.isdigit():
+        raise YayiError(f"--source {place}: expected FILE:LINE, such as data.jsonl:17")
+    names = [source.name for source in folder.manifest.sources]
+    wanted = [i for i, known in enumerate(names) if name == known or Path(name).name == Path(known).name]
+    if not wanted:
+        raise YayiError(f"--source {place}: no source is called {name}; there are {', '.join(names[:5])}")
+    index = folder.index
+    for number in range(len(index)):
+        row = shards.row(int(index.shard[number]), int(index.row[number]))
+        if row.line == int(line) and row.source in wanted:
+            return number
+    raise YayiError(f"--source {place}: {_fate(folder, name, int(line))}")
+
+
+def _fate(folder: _Folder, name: str, line: int) -> str:
+    """Say what became of the record at a line that has no row."""
+    with (folder.path / DROPPED).open("rb") as drops:
+        for drop in map(orjson.loads, drops):
+            if drop["line"] == line and Path(drop["path"]).name == Path(name).name:
+                return f"its record was dropped: {drop['reason']}"
+    return "no record starts at that line; give the line of a record's first character"
+
+
+def _row(folder: _Folder, shards: Shards, number: int) -> Row:
+    index = folder.index
+    if number >= len(index):
+        raise YayiError(f"--row {number}: there are {len(index)} rows, the last is {len(index) - 1}")
+    return shards.row(int(index.shard[number]), int(index.row[number]))
+
+
+def _tokenizer(folder: _Folder) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_file(str(folder.path / TOKENIZER / "tokenizer.json"))
+
+
+def _row_json(folder: _Folder, number: int, row: Row) -> dict[str, Any]:
+    tokenizer = _tokenizer(folder)
+    stretches = list(spans(row.ids.tolist(), row.mask.tolist(), tokenizer))
+    return {
+        "row": number,
+        "source": {"path": folder.manifest.sources[row.source].name, "line": row.line},
+        "domain": row.domain,
+        "input_ids": row.ids.tolist(),
+        "assistant_masks": row.mask.astype(int).tolist(),
+        "tokens": [tokenizer.id_to_token(number) for number in row.ids.tolist()],
+        "text": "".join(stretch.text for stretch in stretches),
+        "supervised_text": supervised_texts(stretches),
+    }
+
+
+def _print_row(folder: _Folder, number: int, row: Row, *, borders: bool) -> None:
+    """Print a row: supervised text in green, control tokens dim; without colour, supervised text in ⟦ ⟧."""
+    console = Console(highlight=False)
+    source = visible(folder.manifest.sources[row.source].name)
+    supervised = int(row.mask.sum())
+    console.print(
+        f"row {number} · {source}:{row.line} · {one_line(row.domain)} · {len(row.ids):,} tokens, "
+        f"{supervised:,} supervised ({supervised / len(row.ids):.0%})\n",
+        soft_wrap=True,
+        markup=False,
+    )
+    tokenizer = _tokenizer(folder)
+    coloured = console.color_system is not None
+    shown = Text()
+    for learnt, group in groupby(
+        spans(row.ids.tolist(), row.mask.tolist(), tokenizer), lambda span: span.supervised
+    ):
+        shown.append("⟦" if learnt and not coloured else "")
+        for span in group:
+            shown.append(_written(span, tokenizer, borders=borders), style=_style(span))
+        shown.append("⟧" if learnt and not coloured else "")
+    console.print(shown, soft_wrap=True)
+
+
+def _style(span: Span) -> str:
+    return (
+        ("green" if span.supervised else "dim")
+        if span.kind == "control"
+        else ("bold green" if span.supervised else "")
+    )
+
+
+def _written(span: Span, tokenizer: tokenizers.Tokenizer, *, borders: bool) -> str:
+    if not borders or span.kind == "control":
+        return visible(span.text)
+    return "│".join(visible(text) for text in token_texts(span.ids, tokenizer))

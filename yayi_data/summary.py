@@ -1,0 +1,88 @@
+"""The summary of a packed folder: what `pack` and `inspect` print, as JSON or for a person."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from yayi_data.console import one_line, say
+from yayi_data.manifest import Manifest
+from yayi_data.pipeline import Packed
+
+
+def summary(manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest's summary as the JSON object that scripts rely on."""
+    return {
+        "rows": manifest.rows,
+        "tokens": manifest.tokens,
+        "supervised_tokens": manifest.supervised_tokens,
+        "shards": len(manifest.shards),
+        "ledger": {
+            "read": manifest.ledger.read,
+            "kept": manifest.ledger.kept,
+            "dropped": manifest.ledger.dropped,
+        },
+        "domains": {
+            name: {
+                "rows": counts.rows,
+                "tokens": counts.tokens,
+                "supervised_tokens": counts.supervised_tokens,
+            }
+            for name, counts in manifest.domains.items()
+        },
+        "tokenizer": {
+            "fingerprint": manifest.tokenizer.fingerprint,
+            "control_ids": manifest.tokenizer.control_ids,
+        },
+    }
+
+
+def print_packed(packed: Packed, *, as_json: bool) -> None:
+    """Print what a pack made, and which tokenizer engine ran, as JSON or for a person."""
+    if as_json:
+        figures = summary(packed.manifest)
+        engine = {"engine": packed.engine, "engine_reason": packed.engine_reason}
+        figures["tokenizer"] = engine | figures["tokenizer"]
+        print(
+            json.dumps(
+                {"output": str(packed.output), **figures, "seconds": round(packed.seconds, 2)},
+                ensure_ascii=False,
+            )
+        )
+        return
+    console = Console(highlight=False)
+    console.print(describe(packed.output, packed.manifest), soft_wrap=True)
+    console.print(domain_table(packed.manifest))
+    say(f"tokenizer engine: {packed.engine} ({packed.engine_reason}); {packed.seconds:.1f} s")
+
+
+def describe(folder: Path, manifest: Manifest) -> Text:
+    """Return the lines above the table: what the folder holds, and where every record went."""
+    ledger = manifest.ledger
+    share = manifest.supervised_tokens / manifest.tokens if manifest.tokens else 0
+    lines = [
+        f"{folder}: {manifest.rows:,} conversations in {_count(len(manifest.shards), 'shard')}, "
+        f"template {manifest.template.name}",
+        f"Tokens: {manifest.tokens:,}, of which {manifest.supervised_tokens:,} supervised ({share:.1%})",
+        f"Records: {ledger.read:,} read = {ledger.kept:,} kept + {ledger.read - ledger.kept:,} dropped"
+        + "".join(f", {reason} {count:,}" for reason, count in ledger.dropped.items()),
+    ]
+    return Text("\n".join(one_line(line) for line in lines))
+
+
+def domain_table(manifest: Manifest) -> Table:
+    """Return the table of domains, the largest first."""
+    table = Table("domain", box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for heading in ("conversations", "tokens", "supervised"):
+        table.add_column(heading, justify="right")
+    for name, counts in sorted(manifest.domains.items(), key=lambda item: -item[1].tokens):
+        share = f"{counts.supervised_tokens / counts.tokens:.1%}"
+        table.add_row(Text(one_line(name)), f"{counts.rows:,}", f"{counts.tokens:,}", share)
+    return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

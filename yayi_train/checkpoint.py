@@ -1,0 +1,163 @@
+"""Checkpoints: written under a temporary name, renamed when whole, found again, loaded at any world size.
+
+`checkpoint-N/state` is DeepSpeed's own format, which it reads with pickle: trust a checkpoint as you trust
+code. `checkpoint-N/checkpoint.json` is ours and lists every file's size, so that a cut one is recognised.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from yayi_data.atomic import fsync_folder
+from yayi_data.console import say
+from yayi_data.errors import YayiError
+from yayi_train.ranks import rank
+
+STATE, UNIVERSAL, FACTS = "state", "universal", "checkpoint.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint: the state after `step` steps.
+
+    `eval_loss` is None where the step was not evaluated; `unlogged` are the totals of the steps since the
+    last line of metrics.jsonl.
+    """
+
+    path: Path
+    step: int
+    world_size: int
+    zero_stage: int
+    eval_loss: float | None
+    unlogged: dict[str, Any]
+    files: dict[str, int] = field(default_factory=dict)
+
+
+def save(engine: Any, checkpoint: Checkpoint, *, trained_only: bool) -> None:
+    """Write a checkpoint; all ranks take part, and it has its name only when all have written."""
+    import torch.distributed as dist
+
+    partial = checkpoint.path.with_name(checkpoint.path.name + ".partial")
+    if rank() == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    dist.barrier()
+    engine.save_checkpoint(str(partial), tag=STATE, save_latest=False, exclude_frozen_parameters=trained_only)
+    dist.barrier()
+    if rank() == 0:
+        _publish(partial, checkpoint)
+    dist.barrier()
+
+
+def _publish(partial: Path, checkpoint: Checkpoint) -> None:
+    files = {str(path.relative_to(partial)): path.stat().st_size for path in _files(partial)}
+    facts = asdict(checkpoint) | {"path": checkpoint.path.name, "files": files}
+    (partial / FACTS).write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+    for path in _files(partial):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    shutil.rmtree(checkpoint.path, ignore_errors=True)  # one that is there was found damaged
+    partial.rename(checkpoint.path)
+    fsync_folder(checkpoint.path.parent)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def whole_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Return the whole checkpoints of a run's folder, oldest first; others are named on stderr and left."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        if not _NAME.fullmatch(path.name):
+            continue
+        fault = _fault(path)
+        if fault is None:
+            facts = orjson.loads((path / FACTS).read_bytes())
+            found.append(Checkpoint(**(facts | {"path": path})))
+        elif rank() == 0:
+            say(f"warning: {path} is not whole ({fault}); it is not used")
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def _fault(path: Path) -> str | None:
+    try:
+        facts = orjson.loads((path / FACTS).read_bytes())
+        for name, size in facts["files"].items():
+            found = (path / name).stat().st_size
+            if found != size:
+                return f"{name} has {found} bytes, {size} were written"
+    except (OSError, ValueError, KeyError) as error:
+        return f"{getattr(error, 'filename', None) or FACTS} is missing or damaged"
+    return None
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed run left half-written or half-removed."""
+    for path in folder.glob("checkpoint-*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
+    """Return the checkpoint with the lowest evaluation loss, the earliest of equals."""
+    evaluated = [c for c in checkpoints if c.eval_loss is not None]
+    return min(evaluated, key=lambda c: (c.eval_loss, c.step), default=None)
+
+
+def prune(folder: Path, limit: int, *, keep_best: bool) -> None:
+    """Keep the last `limit` whole checkpoints, and the best one beside them where asked."""
+    checkpoints = whole_checkpoints(folder)
+    kept = best(checkpoints) if keep_best else None
+    for checkpoint in checkpoints[:-limit]:
+        if checkpoint is not kept:
+            doomed = checkpoint.path.with_name(checkpoint.path.name + ".partial")
+            checkpoint.path.rename(doomed)  # so that a kill amid the removal leaves nothing that looks whole
+            shutil.rmtree(doomed)
+
+
+def needs_universal(checkpoint: Checkpoint, ranks: int) -> bool:
+    """Tell whether a checkpoint must be converted first: ZeRO's shards load at their own world size only."""
+    return checkpoint.zero_stage > 0 and checkpoint.world_size != ranks
+
+
+def make_universal(checkpoint: Checkpoint) -> None:
+    """Convert a checkpoint's state for another number of ranks; rank 0 does it while the others wait."""
+    import torch.distributed as dist
+
+    if rank() == 0 and not (checkpoint.path / UNIVERSAL).exists():
+        say(f"converting {checkpoint.path.name} from {checkpoint.world_size} ranks")
+        partial = checkpoint.path / (UNIVERSAL + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        _convert(checkpoint.path / STATE, partial)
+        partial.rename(checkpoint.path / UNIVERSAL)
+    dist.barrier()
+
+
+def _convert(source: Path, target: Path) -> None:
+    """Run DeepSpeed's converter in a process of its own, since it forks workers."""
+    module = "deepspeed.checkpoint.ds_to_universal"
+    options = ["--input_folder", str(source), "--output_folder", str(target), "--inject_missing_state"]
+    command = [sys.executable, "-m", module, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own arguments
+    if done.returncode:
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise YayiError(f"{source.parent}: cannot be converted for another number of ranks: {said}")
+
+
+def load(engine: Any, checkpoint: Checkpoint, *, trained_only: bool, universal: bool) -> None:
+    """Bring an engine to the state of a checkpoint; YayiError where DeepSpeed does not find it."""
+    loaded, _ = engine.load_checkpoint(
+        str(checkpoint.path),
+        tag=UNIVERSAL if universal else STATE,
+        load_module_strict=not trained_only,
+    )
+    if loaded is None:
+        raise YayiError(f"{checkpoint.path}: DeepSpeed could not load it; remove it to use the one before")

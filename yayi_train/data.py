@@ -1,0 +1,195 @@
+"""Which conversations are in which step of which rank: a function of (manifest, seed, step, world size).
+
+Nothing is read but the index until a row's tokens are needed, so being at step 100,000 is arithmetic.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yayi_data import plan
+from yayi_data.console import one_line
+from yayi_data.errors import DataError, YayiError
+from yayi_data.index import Index, open_index
+from yayi_data.manifest import Manifest, load
+from yayi_data.shard import Shards
+from yayi_train.config import DataConfig
+
+Entries = NDArray[np.int64]
+"""Entries of the index: the conversations of a row, a batch, a split."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A packed folder, checked, and the entries of its index that are trained and tested on."""
+
+    folder: Path
+    manifest: Manifest
+    index: Index
+    shards: Shards
+    train: Entries
+    test: Entries
+
+
+class Layout(NamedTuple):
+    """How a global batch is cut: `rows` a forward pass, `accumulation` passes, on `world_size` ranks."""
+
+    world_size: int
+    rows: int
+    accumulation: int
+
+    @property
+    def global_rows(self) -> int:
+        """Rows of a global batch."""
+        return self.world_size * self.rows * self.accumulation
+
+
+class Place(NamedTuple):
+    """The source of a conversation."""
+
+    path: str
+    line: int
+    record: int
+
+
+def open_corpus(folder: Path, data: DataConfig, seed: int) -> Corpus:
+    """Open a packed folder and choose what is trained and tested on.
+
+    Raises YayiError where the choice cannot be met, DataError where the folder is not what its manifest says.
+    """
+    manifest = load(folder)
+    index = open_index(folder, manifest)
+    if manifest.order_version != plan.ORDER_VERSION:
+        raise YayiError(
+            f"{folder}: its order has version {manifest.order_version}, this one makes {plan.ORDER_VERSION}; "
+            "pack the data again"
+        )
+    chosen = _chosen(folder, index, data)
+    train, test = plan.split(index.content_hash[chosen], data.test_size, seed)
+    corpus = Corpus(folder, manifest, index, Shards(folder, manifest), chosen[train], chosen[test])
+    _refuse_long(corpus, data.seq_len)
+    return corpus
+
+
+def _chosen(folder: Path, index: Index, data: DataConfig) -> Entries:
+    """Return the entries within --limit and of --train-on-domains."""
+    plan.mix_weights(index.names, data.mix)
+    unknown = [name for name in data.domains if name not in index.names]
+    if unknown:
+        raise YayiError(
+            f"--train-on-domains: {folder} has no domain {one_line(', '.join(unknown))}; "
+            f"it has {one_line(', '.join(index.names))}"
+        )
+    chosen = np.arange(min(len(index), data.limit or len(index)), dtype=np.int64)
+    if data.domains:
+        codes = [index.names.index(name) for name in data.domains]
+        chosen = chosen[np.isin(index.domain[chosen], codes)]
+    if not len(chosen):
+        raise DataError(f"{folder}: holds no conversation to train on")
+    return chosen
+
+
+def _refuse_long(corpus: Corpus, seq_len: int) -> None:
+    entries = np.concatenate([corpus.train, corpus.test])
+    lengths = corpus.index.tokens[entries]
+    long = int(np.count_nonzero(lengths > seq_len))
+    if long:
+        longest = int(entries[lengths.argmax()])
+        place = place_of(corpus, longest)
+        raise YayiError(
+            f"{corpus.folder}: {long} of {len(entries)} conversations are longer than --seq-len {seq_len} "
+            f"(the longest, {one_line(place.path)}:{place.line}, has {lengths.max()} tokens); "
+            f"raise --seq-len, or pack with --max-length {seq_len}"
+        )
+
+
+def place_of(corpus: Corpus, entry: int) -> Place:
+    """Return the source of one conversation."""
+    row = corpus.shards.row(int(corpus.index.shard[entry]), int(corpus.index.row[entry]))
+    return Place(corpus.manifest.sources[row.source].name, row.line, row.record)
+
+
+class Order:
+    """The order of the global batches; it does not depend on the number of ranks.
+
+    Every conversation is in one batch an epoch, so some batch of an epoch is smaller. `counted` lists the
+    steps of the epochs counted so far: epochs are packed anew, so their numbers of rows differ
+    slightly. Handing a later Order this list spares it from counting again.
+    """
+
+    def __init__(
+        self, corpus: Corpus, data: DataConfig, seed: int, global_rows: int, counted: Sequence[int] = ()
+    ) -> None:
+        self.counted = list(counted)
+        self._corpus = corpus
+        self._data = data
+        self._seed = seed
+        self._global_rows = global_rows
+        self._epoch: tuple[int, list[list[Entries]]] = (-1, [])
+
+    def total_steps(self, epochs: int) -> int:
+        """Return the number of steps in the first `epochs` epochs."""
+        return sum(self.steps(epoch) for epoch in range(epochs))
+
+    def locate(self, step: int) -> tuple[int, int]:
+        """Return the epoch of a step, counted from 1, and its number in that epoch; both from 0."""
+        epoch, number = 0, step - 1
+        while number >= (steps := self.steps(epoch)):
+            number -= steps
+            epoch += 1
+        return epoch, number
+
+    def batch(self, step: int) -> list[Entries]:
+        """Return the rows of a step's global batch, each the index entries of its conversations."""
+        epoch, number = self.locate(step)
+        return self.epoch(epoch)[number]
+
+    def epoch(self, epoch: int) -> list[list[Entries]]:
+        """Return the global batches of an epoch; those of the last one asked for are kept."""
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._planned(epoch))
+        return self._epoch[1]
+
+    def steps(self, epoch: int) -> int:
+        """Return the number of steps in an epoch."""
+        while len(self.counted) <= epoch:
+            self.counted.append(len(self.epoch(len(self.counted))))
+        return self.counted[epoch]
+
+    def _planned(self, epoch: int) -> list[list[Entries]]:
+        index, data, rows = self._corpus.index, self._data, self._global_rows
+        weights = plan.mix_weights(index.names, data.mix)
+        train = self._corpus.train
+        entries = train[plan.repeat(index.domain[train], weights, self._seed, epoch)]
+        lengths = index.tokens[entries]
+        if not data.packing:
+            batches = plan.unpacked(lengths, rows, self._seed, epoch)
+            return [np.split(entries[batches.row(i)], len(batches.row(i))) for i in range(len(batches))]
+        packed = plan.pack(lengths, data.seq_len, self._seed, epoch)
+        in_rows = [entries[packed.row(i)] for i in range(len(packed))]
+        return [in_rows[i : i + rows] for i in range(0, len(in_rows), rows)]
+
+
+def rows_of(corpus: Corpus, entries: Entries, data: DataConfig, seed: int) -> list[Entries]:
+    """Return entries laid into rows for an evaluation, always the same."""
+    lengths = corpus.index.tokens[entries]
+    if not data.packing:
+        return np.split(entries[np.argsort(lengths, kind="stable")], len(lengths))
+    packed = plan.pack(lengths, data.seq_len, seed, 0)
+    return [entries[packed.row(i)] for i in range(len(packed))]
+
+
+def passes(batch: Sequence[Entries], layout: Layout, rank: int) -> list[Sequence[Entries]]:
+    """Return a rank's rows of each forward pass; empty where a short last batch leaves it nothing."""
+    stride = layout.world_size * layout.rows
+    starts = range(rank * layout.rows, layout.accumulation * stride, stride)
+    return [batch[start : start + layout.rows] for start in starts]
+
+
+def supervised_tokens(corpus: Corpus, batch: Sequence[Entries]) -> int:
+    """Return the supervised tokens of a global batch: the loss's denominator."""
+    return int(corpus.index.supervised_tokens[np.concatenate(batch)].sum())

@@ -1,0 +1,40 @@
+"""A folder appears whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from yayi_data.atomic import fsync_folder
+from yayi_data.errors import YayiError
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `output` when the block ends well, and is removed otherwise.
+
+    An `output` that exists is refused, except an empty folder.
+    """
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise YayiError(f"{output} exists: choose another --output, or remove it")
+    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        for file in partial.iterdir():
+            _fsync(file)
+        fsync_folder(partial)
+        partial.rename(output)
+    except OSError as error:
+        raise YayiError(f"{output}: cannot write it: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fsync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

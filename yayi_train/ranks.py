@@ -1,0 +1,40 @@
+"""The processes of a run: who this one is, from the launcher's environment alone, without torch."""
+
+import contextlib
+import os
+import socket
+
+
+def rank() -> int:
+    """Return this process's number among all, 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Return this process's number on its node."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world_size() -> int:
+    """Return the number of processes of the run."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def first_alone_talks() -> contextlib.AbstractContextManager[object]:
+    """Return a context in which what every rank would say the same is heard from rank 0 alone."""
+    return contextlib.nullcontext() if rank() == 0 else contextlib.redirect_stderr(None)
+
+
+def complete_environment() -> None:
+    """Set what a launcher would have set, for a single process started without one."""
+    if "RANK" in os.environ and "MASTER_ADDR" in os.environ:
+        return
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update(alone, MASTER_PORT=str(_free_port()))
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,75 @@
+"""--data-path -> a packed folder: as it is, or raw files packed first, once a node."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+from filelock import FileLock
+
+from yayi_data.console import say
+from yayi_data.errors import YayiError
+from yayi_data.manifest import MANIFEST
+from yayi_train.config import Config
+
+
+def packed_folder(config: Config, output: Path) -> Path:
+    """Return the packed folder of a run's data; raw files are packed into `output`/data/<fingerprint> first.
+
+    The first process to come packs, under a lock, while the others of its node wait for it; no process group
+    exists yet.
+    """
+    path = Path(config.data.path)
+    if (path / MANIFEST).is_file():
+        return path
+    folder = output / "data" / _fingerprint(config)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / MANIFEST).is_file():
+            say(f"packing {config.data.path} into {folder}")
+            _pack(config, folder)
+    return folder
+
+
+def _pack(config: Config, folder: Path) -> None:
+    from yayi_data.pipeline import PackOptions, pack
+
+    given = asdict(config.pack)
+    given["domains"] = Path(given["domains"]) if given["domains"] else None
+    pack(PackOptions(paths=(config.data.path,), tokenizer=config.model.path, output=folder, **given))
+
+
+def _fingerprint(config: Config) -> str:
+    """Return a name for what the raw files and the options are now; sizes and times stand for the content."""
+    facts = {
+        "data": _state(config.data.path),
+        "tokenizer": _state(f"{config.model.path}/tokenizer.json"),
+        "pack": asdict(config.pack),
+        "domains": _state(config.pack.domains or ""),
+        "template": _state(config.pack.template),
+    }
+    return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def _state(pattern: str) -> Any:
+    """Return what tells a file, folder, glob or ID apart from its later self."""
+    path = Path(pattern)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+    elif path.is_file():
+        files = [path]
+    else:
+        anchor = Path(path.anchor)
+        files = sorted(anchor.glob(str(path.relative_to(anchor)))) if any(c in pattern for c in "*?[") else []
+    return [pattern, *([str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files)]
+
+
+def refuse_missing(data_path: str) -> None:
+    """Raise YayiError where --data-path names nothing; globs and URLs are left to pack."""
+    if "://" in data_path or any(c in data_path for c in "*?["):
+        return
+    if not Path(data_path).exists():
+        raise YayiError(
+            f"--data-path {data_path}: there is no such file or folder; give a packed folder or raw files"
+        )

@@ -1,0 +1,134 @@
+"""The ids of a run: the model's tokenizer against the packed data's, and a row of the model for each id."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from yayi_data import tokenizer_json
+from yayi_data.console import one_line
+from yayi_data.errors import YayiError
+from yayi_data.template import load_template
+
+FACTS = "yayi.json"
+_NEW_ROW_SPREAD = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """How many ids a tokenizer has with its control tokens, and which of them the model has yet to learn."""
+
+    size: int
+    new_ids: list[int]
+
+    def write(self, folder: Path) -> None:
+        """Write it beside a prepared model or an adapter."""
+        (folder / FACTS).write_bytes(orjson.dumps(asdict(self), option=orjson.OPT_APPEND_NEWLINE))
+
+
+def written_vocabulary(folder: Path) -> Vocabulary | None:
+    """Return what `Vocabulary.write` left in a folder, None where it left nothing."""
+    path = folder / FACTS
+    if not path.is_file():
+        return None
+    try:
+        return Vocabulary(**orjson.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise YayiError(f"{path}: not what yayi-train wrote: {one_line(str(error))}") from error
+
+
+def check_tokenizer(folder: Path, packed: Path) -> Vocabulary:
+    """Return a model's vocabulary for packed data; YayiError where its tokenizer is another than the data's.
+
+    A model without the control tokens is given them as `pack` gave them to its tokenizer.
+    """
+    theirs = packed / "tokenizer"
+    own = read_tokenizer(folder)
+    control = load_template(str(theirs / "template.toml")).control
+    ours, data = tokenizer_json.with_control(own, control), read_tokenizer(theirs)
+    if tokenizer_json.fingerprint(ours) != tokenizer_json.fingerprint(data):
+        raise YayiError(
+            f"the tokenizer in {folder} is not the one that {packed} was packed with: "
+            f"{_difference(ours, data)}; pack the data with --tokenizer {folder}, or train the data's model"
+        )
+    written = written_vocabulary(folder)
+    return Vocabulary(id_count(ours), written.new_ids if written else added_ids(own, ours))
+
+
+def id_count(tokenizer: dict[str, Any]) -> int:
+    """Return the number of rows a model needs for a parsed tokenizer.json: its highest id + 1."""
+    added = (token["id"] for token in tokenizer["added_tokens"])
+    return 1 + max(*tokenizer_json.vocabulary(tokenizer["model"]).values(), *map(int, added))
+
+
+def added_ids(before: dict[str, Any], after: dict[str, Any]) -> list[int]:
+    """Return the ids that one parsed tokenizer.json has and the other had not, in order."""
+    known = {token["id"] for token in before["added_tokens"]}
+    known |= set(tokenizer_json.vocabulary(before["model"]).values())
+    return sorted({token["id"] for token in after["added_tokens"]} - known)
+
+
+def read_tokenizer(folder: Path) -> dict[str, Any]:
+    """Return the parsed tokenizer.json of a folder."""
+    path = folder / "tokenizer.json"
+    try:
+        content: dict[str, Any] = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise YayiError(
+            f"{folder}: no tokenizer.json there, and a model's ids mean nothing without it"
+        ) from error
+    except ValueError as error:
+        raise YayiError(f"{path}: not valid JSON: {one_line(str(error))}") from error
+    return content
+
+
+_PARTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "vocabulary": lambda t: tokenizer_json.vocabulary(t["model"]),
+    "list of added tokens": lambda t: sorted(
+        (a["id"], a["content"], a["special"]) for a in t["added_tokens"]
+    ),
+    "normalizer": lambda t: t["normalizer"],
+    "pre-tokenizer": lambda t: t["pre_tokenizer"],
+    "post-processor": lambda t: t["post_processor"],
+}
+
+
+def _difference(ours: dict[str, Any], data: dict[str, Any]) -> str:
+    for name, part in _PARTS.items():
+        here, there = part(ours), part(data)
+        if here != there:
+            sized = isinstance(here, dict | list) and isinstance(there, dict | list)
+            return f"the {name} differs" + (
+                f" ({len(here)} entries here, {len(there)} there)" if sized else ""
+            )
+    return "the merges or a setting of its model differ"
+
+
+def grow_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
+    """Give the model a row for every id, never fewer than it had, and set the rows of the new ids.
+
+    A new row is the mean of the known ones, so that it is neither likely nor unlikely at first, with a little
+    noise of their spread, so that no two are alike; always the same for the same model. Call it before any
+    wrapping by PEFT or DeepSpeed.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if vocabulary.size > rows:
+        model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
+    if not vocabulary.new_ids:
+        return
+    known = min(rows, vocabulary.new_ids[0])
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    for weight in {id(t.weight): t.weight for t in tables if t is not None}.values():
+        _set_rows(weight.data, vocabulary.new_ids, known)
+
+
+def _set_rows(weight: Tensor, ids: list[int], known: int) -> None:
+    old = weight[:known].float()
+    noise = torch.randn(len(ids), weight.shape[1], generator=torch.Generator().manual_seed(0))
+    rows = old.mean(0) + _NEW_ROW_SPREAD * old.std(0) * noise.to(weight.device)
+    weight[ids] = rows.to(weight.dtype)

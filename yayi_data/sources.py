@@ -26,7 +26,7 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input as the user named it (`path`) and as outputs may name it (`name`: relative); neither has secrets.
+    """One input as the user named it (`path`) and as outputs may (`name`, relative), both without secrets.
 
     `kind` follows from the first byte that is not blank; `first_key` is the first record's first key, a
     hint for finding the next record after a malformed one. `location` is where the bytes are now: the path
@@ -46,7 +46,6 @@ class Source:
     def seekable(self) -> bool:
         """Tell whether byte ranges of the records can be read on their own."""
         return self.compression is None and self.size is not None
-
 
     @property
     def one_shot(self) -> bool:

@@ -11,7 +11,7 @@ from yayi_data.errors import DataError
 from yayi_data.findings import find
 from yayi_data.locate import Where, problem
 from yayi_data.prefilter import Batch, Suspects, suspicious
-from yayi_data.read import first_chunks
+from yayi_data.records import first_chunks
 from yayi_data.ruleset import RuleSet
 from yayi_data.scan import Fault, Path, scan_record, skip_space
 from yayi_data.schema import accepts

@@ -12,6 +12,7 @@ import zstandard
 from yayi_data import arrays, lines, read
 from yayi_data.errors import YayiError
 from yayi_data.read import Chunk, Partition, chunks, chunks_of, open_sources, partitions
+from yayi_data.records import first_chunks
 
 RECORDS = [{"instruction": f"问{i}", "output": "答🙂" * (i % 7 + 1)} for i in range(50)]
 LINES = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in RECORDS).encode()
@@ -192,7 +193,7 @@ def test_stdin_can_be_looked_at_first_and_read_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ARRAY)))
     source = one("-")
     assert (source.kind, source.name, source.one_shot) == ("array", "stdin", True)
-    assert taken(list(read.first_chunks(source))) == taken(list(chunks_of(source)))
+    assert taken(list(first_chunks(source))) == taken(list(chunks_of(source)))
 
 
 def test_stdin_is_cut_into_partitions_by_way_of_a_copy(

@@ -31,7 +31,7 @@ def validate(
     ignore: Annotated[str | None, typer.Option(metavar=_RULES, help="All rules but these.")] = None,
     strict: Annotated[bool | None, typer.Option("--strict/--no-strict", help="Warnings fail too.")] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A JSON report: the problems in it are known, and pass.")
+        str | None, typer.Option(metavar="FILE", help="A JSON report: what it holds is known, and passes.")
     ] = None,
     max_problems: Annotated[
         int | None, typer.Option(min=1, help="Problems shown of each rule; text and github: 10, else all.")

@@ -102,7 +102,9 @@ class _Part:
     lines: int = 0
 
 
-def validate_paths(options: ValidateOptions, advance: Callable[[int], None] = lambda _: None) -> ValidateResult:
+def validate_paths(
+    options: ValidateOptions, advance: Callable[[int], None] = lambda _: None
+) -> ValidateResult:
     """Check every record of every file in one pass; `advance` is told the bytes done since it was last told.
 
     Raises YayiError where a path, a rule or the baseline is not what it should be; bad data never raises.

@@ -6,10 +6,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from tokenizers import Tokenizer
 
 from yayi_data.convert import conversation
 from yayi_data.domains import GENERAL, load_registry
+from yayi_data.read import chunks_of, open_sources
+from yayi_data.validate import RuleSet, check, detect
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 SINGLE, MULTI = DATA / "yayi_train_example.json", DATA / "yayi_train_example_multi_rounds.json"
@@ -27,6 +30,13 @@ def test_conversations_have_two_to_four_exchanges() -> None:
     records = json.loads(MULTI.read_text(encoding="utf-8"))
     assert len(records) == 20
     assert {len(record["conversations"]) for record in records} == {4, 6, 8}
+
+
+@pytest.mark.parametrize("path", [SINGLE, MULTI], ids=["single", "multi"])
+def test_examples_pass_every_rule(path: Path) -> None:
+    (source,) = open_sources([str(path)])
+    for chunk in chunks_of(source):
+        assert check(chunk, source, detect(source), RuleSet()).problems == []
 
 
 def test_tokenizer_gives_the_examples_back_and_has_no_control_token() -> None:

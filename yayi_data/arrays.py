@@ -35,35 +35,35 @@ class ArrayReader:
         self.record = place.record
         self.start_pattern = record_start(source.first_key)
         self.window = BLOCK_BYTES
-        self.taken = self.nothing()
+        self.taken = self._nothing()
         self.size = 0
         self.problems: list[Problem] = []
-        self.state = self.opening if place.offset == 0 else self.element
+        self.state = self._opening if place.offset == 0 else self._element
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield chunks until the array, or its part, ends."""
         while self.text.skip_space():
             chunk = self.state()
             if (chunk and len(self.taken)) or self.size >= BLOCK_BYTES:
-                yield self.flushed()
+                yield self._flushed()
             if chunk:
                 yield chunk
-        self.at_end()
+        self._at_end()
         if len(self.taken) or self.problems:
-            yield self.flushed()
+            yield self._flushed()
 
-    def nothing(self) -> Chunk:
+    def _nothing(self) -> Chunk:
         return Chunk(self.source.index, self.record, [], [], [])
 
-    def flushed(self) -> Chunk:
+    def _flushed(self) -> Chunk:
         """Give out the records that were taken one by one, and the problems found meanwhile."""
-        chunk = self.taken if len(self.taken) else self.nothing()
-        self.taken, self.size = self.nothing(), 0
+        chunk = self.taken if len(self.taken) else self._nothing()
+        self.taken, self.size = self._nothing(), 0
         chunk.problems.extend(self.problems)
         self.problems = []
         return chunk
 
-    def report(self, rule: str, message: str, record: int | None = None, ahead: int = 0) -> None:
+    def _report(self, rule: str, message: str, record: int | None = None, ahead: int = 0) -> None:
         """Note a problem `ahead` bytes after the position."""
         where = self.text.where(self.source.path, record)
         raw = self.text.data[self.text.position :]
@@ -71,96 +71,96 @@ class ArrayReader:
 
     # States: each looks at the byte at the position, which is no space.
 
-    def head(self) -> bytes:
+    def _head(self) -> bytes:
         return self.text.data[self.text.position : self.text.position + 1]
 
-    def opening(self) -> None:
+    def _opening(self) -> None:
         """Expect the array's bracket, perhaps behind a byte order mark."""
         if self.text.data.startswith(BOM):
-            self.report("encoding-bom", BOM_FOUND)
+            self._report("encoding-bom", BOM_FOUND)
             self.text.position = len(BOM)
             self.text.skip_space()
         self.text.position += 1
-        self.state = self.first
+        self.state = self._first
 
-    def first(self) -> Chunk | None:
+    def _first(self) -> Chunk | None:
         """Expect a record or the end of an empty array."""
-        if self.head() == b"]":
-            return self.close()
-        self.state = self.element
-        return self.element()
+        if self._head() == b"]":
+            return self._close()
+        self.state = self._element
+        return self._element()
 
-    def element(self) -> Chunk | None:
+    def _element(self) -> Chunk | None:
         """Expect a record."""
-        head = self.head()
+        head = self._head()
         if head == b"]":
-            self.report("syntax", "expected a record after the comma, found ]: remove the last comma")
-            return self.close()
+            self._report("syntax", "expected a record after the comma, found ]: remove the last comma")
+            return self._close()
         if head == b",":
-            self.report("syntax", "expected a record, found ',': remove one of the two commas")
+            self._report("syntax", "expected a record, found ',': remove one of the two commas")
             self.text.position += 1
             return None
-        return self.stretch() if head == b"{" else self.single()
+        return self._stretch() if head == b"{" else self._single()
 
-    def between(self) -> None:
+    def _between(self) -> None:
         """Expect a comma or the array's end; a record that begins here lacks its comma."""
-        head = self.head()
+        head = self._head()
         if head == b"]":
-            self.close()
+            self._close()
             return
-        self.state = self.element
+        self.state = self._element
         if head == b",":
             self.text.position += 1
         else:
-            self.report("syntax", _NO_COMMA)
+            self._report("syntax", _NO_COMMA)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self.text.position += 1
-        self.state = self.after
+        self.state = self._after
 
-    def after(self) -> None:
+    def _after(self) -> None:
         """Report what stands behind the array; read on where records begin there."""
         found = shown(self.text.data, self.text.position)
-        self.report("syntax", f"{found} after the end of the array: a file holds one array")
-        self.resume(self.text.position)
+        self._report("syntax", f"{found} after the end of the array: a file holds one array")
+        self._resume(self.text.position)
 
-    def swallow(self) -> None:
+    def _swallow(self) -> None:
         """Skip what follows a malformed record when no other begins."""
         self.text.position = len(self.text.data)
 
-    def at_end(self) -> None:
+    def _at_end(self) -> None:
         """Report an array that was not closed, or a comma missing before the next part."""
         if self.text.damage:
-            self.report("compression", self.text.damage)
-        elif self.whole and self.state not in (self.after, self.swallow):
-            self.report("syntax", "the file ends inside the array: expected ]; was the file cut?")
-        elif not self.whole and self.state == self.between:
-            self.report("syntax", _NO_COMMA)
+            self._report("compression", self.text.damage)
+        elif self.whole and self.state not in (self._after, self._swallow):
+            self._report("syntax", "the file ends inside the array: expected ]; was the file cut?")
+        elif not self.whole and self.state == self._between:
+            self._report("syntax", _NO_COMMA)
 
     # Taking records.
 
-    def stretch(self) -> Chunk | None:
+    def _stretch(self) -> Chunk | None:
         """Take all whole records of the next window at once."""
         text = self.text
-        spans, window = self.spans_ahead()
+        spans, window = self._spans_ahead()
         if not spans.starts and len(text.data) - text.position < 2 * BLOCK_BYTES and text.more():
-            spans, window = self.spans_ahead()
+            spans, window = self._spans_ahead()
         if not spans.starts or spans.starts[0]:
-            return self.single()
+            return self._single()
         values = parse_all(window, spans)
         if values is None:
-            return self.one_by_one(window, spans)
+            return self._one_by_one(window, spans)
         self.window = min(self.window * 2, BLOCK_BYTES)
-        return self.chunk(window[: spans.ends[-1]], spans, values)
+        return self._chunk(window[: spans.ends[-1]], spans, values)
 
-    def spans_ahead(self) -> tuple[Spans, bytes]:
+    def _spans_ahead(self) -> tuple[Spans, bytes]:
         ahead = self.text.data[self.text.position : self.text.position + max(self.window, _SMALL)]
         spans = find_spans(ahead)
         if spans.starts and not adjoin(ahead, spans, len(spans.starts) - 1):
             spans = Spans(spans.starts[:-1], spans.ends[:-1])
         return spans, ahead
 
-    def chunk(self, data: bytes, spans: Spans, values: list[Any]) -> Chunk:
+    def _chunk(self, data: bytes, spans: Spans, values: list[Any]) -> Chunk:
         line, column = self.text.place()
         lines, columns = _places(data, spans.starts, line, column)
         offset = self.text.offset
@@ -176,27 +176,27 @@ class ArrayReader:
         )
         self.record += len(values)
         self.text.position += len(data)
-        self.state = self.between
+        self.state = self._between
         return chunk
 
-    def one_by_one(self, window: bytes, spans: Spans) -> None:
+    def _one_by_one(self, window: bytes, spans: Spans) -> None:
         """Take records as long as each parses on its own, then look closely at the one that does not."""
         self.window = _SMALL
         begin = self.text.position
         for i, (start, end) in enumerate(zip(*spans, strict=True)):
             self.text.position = begin + start
             if not _parses(window[start:end]) or not adjoin(window, spans, i):
-                self.single()
+                self._single()
                 return
-            self.take(window[start:end])
+            self._take(window[start:end])
             self.text.position = begin + end
-            self.state = self.between
+            self.state = self._between
 
-    def take(self, raw: bytes) -> None:
+    def _take(self, raw: bytes) -> None:
         """Take a record that begins at the position; b"" stands for a malformed one."""
         line, column = self.text.place()
         if not len(self.taken):
-            self.taken = self.nothing()
+            self.taken = self._nothing()
         self.taken.raws.append(raw)
         self.taken.lines.append(line)
         self.taken.columns.append(column)
@@ -204,23 +204,23 @@ class ArrayReader:
         self.size += len(raw) + 1
         self.record += 1
 
-    def single(self) -> None:
+    def _single(self) -> None:
         """Take the record at the position with the strict scanner, or report it and move on."""
-        found, following = self.scanned()
+        found, following = self._scanned()
         data, begin = self.text.data, self.text.position
-        fault = found.syntax or self.misplaced(found, following)
+        fault = found.syntax or self._misplaced(found, following)
         if fault is None:
-            self.take(data[begin : found.end])
+            self._take(data[begin : found.end])
             self.text.position = found.end
-            self.state = self.between
+            self.state = self._between
             return
-        self.report(fault.rule, fault.message, self.record, fault.offset - begin)
-        self.take(b"")
+        self._report(fault.rule, fault.message, self.record, fault.offset - begin)
+        self._take(b"")
         # A lost quote makes one string of this record's end and the next one's start.
         swallowed = data[: fault.offset].rstrip().endswith(b'"') and found.text > begin
-        self.resume(found.text if swallowed else max(fault.offset, begin + 1))
+        self._resume(found.text if swallowed else max(fault.offset, begin + 1))
 
-    def scanned(self) -> tuple[Scan, int]:
+    def _scanned(self) -> tuple[Scan, int]:
         """Scan the record at the position, reading on until its end and what follows are known."""
         text = self.text
         while True:
@@ -233,7 +233,7 @@ class ArrayReader:
                 return found, following
             text.more()
 
-    def misplaced(self, found: Scan, following: int) -> Fault | None:
+    def _misplaced(self, found: Scan, following: int) -> Fault | None:
         """Find the fault in what follows a whole record: neither a comma, the end, nor another record."""
         data = self.text.data
         if following >= len(data) or data[following : following + 1] in (b",", b"]"):
@@ -242,17 +242,17 @@ class ArrayReader:
             return None
         return Fault(following, "syntax", f"expected , or ] after the record, found {shown(data, following)}")
 
-    def resume(self, position: int) -> None:
+    def _resume(self, position: int) -> None:
         """Go on at the next plausible record start at or after `position`, or to the end."""
         text = self.text
         text.position = position
         while not (match := self.start_pattern.search(text.data, text.position)):
             text.position = max(text.position, len(text.data) - 256)  # a start may be cut in two
             if not text.more():
-                self.state = self.swallow
+                self.state = self._swallow
                 return
         text.position = match.start()
-        self.state = self.element
+        self.state = self._element
 
 
 def _parses(raw: bytes) -> bool:

@@ -5,6 +5,7 @@ stands, never stripped. What a dialect cannot hold raises ConversionError; nothi
 docs/formats.md says what each dialect holds.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -34,6 +35,7 @@ def conversation(value: Value, dialect: str) -> Conversation:
 
 def value(conversation: Conversation, dialect: str) -> Value:
     """Return a conversation as a record of the dialect; raise ConversionError where that cannot hold it."""
+    _check_turns(conversation, dialect)
     return TO[dialect](conversation)
 
 
@@ -54,7 +56,6 @@ def _exchanges(history: Sequence[Sequence[str]]) -> Iterator[Turn]:
 
 
 def _to_alpaca(conversation: Conversation) -> Value:
-    _check_plain(conversation, "alpaca")
     turns = conversation.turns
     if not all(turn.train for turn in turns):
         raise ConversionError("train-flags", "alpaca cannot mark a reply that is not to be trained on")
@@ -71,7 +72,6 @@ def _from_multi_turn(record: Value) -> Conversation:
 
 
 def _to_multi_turn(conversation: Conversation) -> Value:
-    _check_plain(conversation, "multi-turn")
     return {"system": conversation.system, "conversations": _said(conversation, _MULTI_TURN)}
 
 
@@ -113,13 +113,23 @@ def _said(conversation: Conversation, roles: Mapping[str, Role]) -> list[Value]:
     ]
 
 
-def _check_plain(conversation: Conversation, dialect: str) -> None:
-    """Raise ConversionError unless the turns are user, assistant, user, assistant …, without tools."""
-    roles = [turn.role for turn in conversation.turns]
-    if conversation.tools or not {"tool_call", "tool_result"}.isdisjoint(roles):
+_LETTERS: dict[Role, str] = {"user": "U", "assistant": "A", "tool_call": "C", "tool_result": "T"}
+
+# What a record of the dialect may be by validate's rules, which refuse any other order.
+_ORDER = {
+    "alpaca": re.compile("(?:UA)+"),
+    "multi-turn": re.compile("(?:UA)+"),
+    "sharegpt": re.compile("(?:[UT][AC])+"),
+    "messages": re.compile("(?:(?:U|T+)(?:AC?|C))+"),
+}
+
+
+def _check_turns(conversation: Conversation, dialect: str) -> None:
+    order = "".join([_LETTERS[turn.role] for turn in conversation.turns])
+    if dialect in {"alpaca", "multi-turn"} and (conversation.tools or "C" in order or "T" in order):
         raise ConversionError("tools", f"{dialect} holds no tools and no tool turns")
-    if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
-        raise ConversionError("not-alternating", f"{dialect} holds user and assistant by turns, a reply last")
+    if not _ORDER[dialect].fullmatch(order):
+        raise ConversionError("not-alternating", f"{dialect} holds questions and replies by turns only")
 
 
 FROM: dict[str, Callable[[Value], Conversation]] = {

@@ -8,20 +8,20 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal, cast
 
 from yayi_data.atomic import AtomicFile, fsync_folder
-from yayi_data.console import say
+from yayi_data.console import one_line, say
 from yayi_data.convert import conversation, value
 from yayi_data.domains import load_registry
 from yayi_data.errors import ConversionError, DataError, YayiError
 from yayi_data.read import Source, chunks_of, open_sources, partitions
 from yayi_data.recordfiles import WRITERS
 from yayi_data.schema import TURNS, members
-from yayi_data.types import Chunk, Conversation, Problem, Severity
+from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import RuleSet, check, detect
+
+Value = dict[str, Any]
 
 _NOT_HELD = {"name"}
 """Members of a turn that the messages dialect has and a Conversation has not."""
-
-_DROP = "--on-problem drop leaves out what cannot be converted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +40,47 @@ class ConvertOptions:
 
 @dataclass(slots=True)
 class Ledger:
-    """Where the records went: read = kept + dropped, and which members had no place in the target."""
+    """Where the records went: read = kept + dropped, and which members had no place in the target.
+
+    `examples` holds the place and message of the first drop for each reason.
+    """
 
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:
         """Return the JSON object that scripts rely on."""
         counts = {"read": self.read, "kept": self.kept, "dropped": dict(self.dropped)}
-        return {"records": self.kept, "ledger": counts, "left_out": dict(self.left_out)}
+        left_out = {one_line(member): count for member, count in self.left_out.items()}
+        return {"records": self.kept, "ledger": counts, "left_out": left_out}
+
+
+@dataclass(frozen=True, slots=True)
+class _Conversion:
+    """One source on its way to the target dialect."""
+
+    source: Source
+    dialect: str
+    options: ConvertOptions
+    retag: Callable[[str], str] | None
+    ledger: Ledger
+
+    def drop(self, reason: str, place: str, message: str) -> None:
+        """Take down a record as dropped, or raise where the options do not let it go."""
+        if self.options.on_problem == "fail":
+            raise DataError(f"{place}: {reason} {message}; --on-problem drop leaves such records out")
+        self.ledger.dropped[reason] += 1
+        self.ledger.examples.setdefault(reason, f"{place}: {message}")
+
+    def between_records(self, problem: Problem) -> None:
+        """Tell of an error that costs no record, or raise where the options do not let it pass."""
+        found = f"{_place(problem)}: {problem.rule} {problem.message}"
+        if self.options.on_problem == "fail":
+            raise DataError(f"{found}; --on-problem drop reads on")
+        say(f"warning: {found}")
 
 
 def convert_files(options: ConvertOptions) -> Ledger:
@@ -66,7 +96,8 @@ def convert_files(options: ConvertOptions) -> Ledger:
     ledger = Ledger()
     with TemporaryDirectory() as spool, AtomicFile(options.output) as file:
         sources = [_readable_twice(source, Path(spool)) for source in sources]
-        records = (record for source in sources for record in _converted(source, options, retag, ledger))
+        conversions = (_Conversion(s, _dialect(s, options), options, retag, ledger) for s in sources)
+        records = (record for conversion in conversions for record in _converted(conversion))
         WRITERS[options.output.suffix](cast(BinaryIO, file), records, options.to)
         if not ledger.kept:
             raise DataError(f"{', '.join(options.paths)}: no record is left to write{_reasons(ledger)}")
@@ -107,47 +138,47 @@ def _retagging(options: ConvertOptions) -> Callable[[str], str] | None:
     return registry.strip if options.strip_domain else None
 
 
-def _converted(
-    source: Source, options: ConvertOptions, retag: Callable[[str], str] | None, ledger: Ledger
-) -> Iterator[dict[str, Any]]:
+def _dialect(source: Source, options: ConvertOptions) -> str:
+    return detect(source) if options.source_dialect == "auto" else options.source_dialect
+
+
+def _converted(conversion: _Conversion) -> Iterator[Value]:
     """Yield the source's records in the target dialect, and keep the ledger."""
-    dialect = detect(source) if options.source_dialect == "auto" else options.source_dialect
-    for chunk in chunks_of(source):
-        ledger.read += len(chunk)
-        for line, record in _sound(chunk, source, dialect, options, ledger):
+    for chunk in chunks_of(conversion.source):
+        conversion.ledger.read += len(chunk)
+        for line, record in _sound(chunk, conversion):
             try:
-                talk = conversation(record, dialect)
-                converted = value(_retagged(talk, retag) if retag else talk, options.to)
+                converted = _convert(record, conversion)
             except ConversionError as error:
-                if options.on_problem == "fail":
-                    raise DataError(
-                        f"{source.path}:{line}: {error}; --on-problem drop leaves it out"
-                    ) from error
-                ledger.dropped[error.reason] += 1
+                conversion.drop(error.reason, f"{conversion.source.path}:{line}", str(error))
                 continue
-            ledger.kept += 1
-            yield _with_others(converted, record, dialect, options, ledger)
+            conversion.ledger.kept += 1
+            yield converted
 
 
-def _sound(
-    chunk: Chunk, source: Source, dialect: str, options: ConvertOptions, ledger: Ledger
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield line and value of the records without an error; the others fail the run or are dropped."""
-    checked = check(chunk, source, dialect, RuleSet.errors_only())
-    errors = [problem for problem in checked.problems if problem.severity is Severity.ERROR]
-    if errors and options.on_problem == "fail":
-        raise DataError(
-            f"{_told(errors[0])}; yayi-data validate lists all, --on-problem drop leaves them out"
-        )
-    for problem in errors:
-        if problem.record is None:
-            say(f"warning: {_told(problem)}")
-    reasons = {problem.record: problem.rule for problem in reversed(errors)}
+def _sound(chunk: Chunk, conversion: _Conversion) -> Iterator[tuple[int, Value]]:
+    """Yield line and value of the records without an error."""
+    checked = check(chunk, conversion.source, conversion.dialect, RuleSet.errors_only())
+    first: dict[int | None, Problem] = {}
+    for problem in checked.problems:
+        first.setdefault(problem.record, problem)
+    if None in first:
+        conversion.between_records(first[None])
     for i, record in enumerate(checked.values):
         if record is None:
-            ledger.dropped[reasons[chunk.number + i]] += 1
+            problem = first[chunk.number + i]
+            conversion.drop(problem.rule, _place(problem), f"{problem.pointer} {problem.message}".lstrip())
         else:
             yield chunk.lines[i], record
+
+
+def _convert(record: Value, conversion: _Conversion) -> Value:
+    talk = conversation(record, conversion.dialect)
+    if conversion.retag:
+        talk = _retagged(talk, conversion.retag)
+    converted = value(talk, conversion.options.to)
+    _carry_others(record, converted, conversion)
+    return converted
 
 
 def _retagged(talk: Conversation, retag: Callable[[str], str]) -> Conversation:
@@ -158,26 +189,24 @@ def _retagged(talk: Conversation, retag: Callable[[str], str]) -> Conversation:
     return talk._replace(turns=tuple(turns))
 
 
-def _with_others(
-    converted: dict[str, Any], record: dict[str, Any], dialect: str, options: ConvertOptions, ledger: Ledger
-) -> dict[str, Any]:
+def _carry_others(record: Value, converted: Value, conversion: _Conversion) -> None:
     """Carry over the members that the dialect does not know; count those that have no place in the target."""
+    dialect, options, left_out = conversion.dialect, conversion.options, conversion.ledger.left_out
     known, target = members(dialect), members(options.to)
     for member in record:
         if member in known["record"]:
             continue
         if member in target["record"] or options.output.suffix == ".parquet":
-            ledger.left_out[member] += 1
+            left_out[member] += 1
         else:
             converted[member] = record[member]
     for turn in record[TURNS[dialect]] if dialect in TURNS else ():
-        ledger.left_out.update(turn.keys() - set(known["turn"]) | turn.keys() & _NOT_HELD)
-    return converted
+        if len(turn) > 2:  # more than who speaks and what
+            left_out.update(turn.keys() - set(known["turn"]) | turn.keys() & _NOT_HELD)
 
 
-def _told(problem: Problem) -> str:
-    place = f"{problem.path}:{problem.line}:{problem.column}"
-    return " ".join(part for part in (f"{place}:", problem.rule, problem.pointer, problem.message) if part)
+def _place(problem: Problem) -> str:
+    return f"{problem.path}:{problem.line}:{problem.column}"
 
 
 def _reasons(ledger: Ledger) -> str:

@@ -1,6 +1,7 @@
 """Reads JSON Lines, streamed: every line that is not blank is a record, whatever it holds."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,66 +26,68 @@ class LineReader:
     def chunks(self) -> Iterator[Chunk]:
         """Yield a chunk for the whole lines of each block."""
         held: list[bytes] = []
-        for block in self.undamaged():
-            data = self.skipped(block) if self.skipping else block
+        for block in self._undamaged():
+            data = self._skipped(block) if self.skipping else block
             cut = data.rfind(b"\n") + 1
             if cut:
-                yield self.chunk(b"".join([*held, data[:cut]]))
+                yield self._chunk(b"".join([*held, data[:cut]]))
                 held = []
             held.append(data[cut:])
             if sum(map(len, held)) > MAX_RECORD_BYTES:
-                yield self.oversized(held)
+                yield self._oversized(held)
                 held = []
         if any(held) or self.damage:
-            yield self.last(b"".join(held))
+            yield self._last(b"".join(held))
 
-    def undamaged(self) -> Iterator[bytes]:
+    def _undamaged(self) -> Iterator[bytes]:
         try:
             yield from self.blocks
         except DamagedStreamError as error:
             self.damage = str(error)
 
-    def chunk(self, data: bytes) -> Chunk:
+    def _chunk(self, data: bytes) -> Chunk:
         """Cut whole lines into records and step behind them."""
         raws = data.split(b"\n")
         if not raws[-1]:
             raws.pop()
         lines = list(range(self.line, self.line + len(raws)))
-        chunk = Chunk(self.source.index, self.record, lines, self.starts(raws), raws, data=data)
+        chunk = Chunk(self.source.index, self.record, lines, self._starts(raws), raws)
         if self.offset == 0 and data.startswith(BOM):
-            self.without_bom(chunk)
+            self._without_bom(chunk)
         if b"\r" in data:
             raws[:] = [raw.removesuffix(b"\r") for raw in raws]
         if b"" in raws or any(map(bytes.isspace, raws)):
             _drop_blank(chunk)
+        if raws:
+            chunk = replace(chunk, data=data[chunk.starts[0] - self.offset :])
         self.offset += len(data)
         self.line += len(lines)
         self.record += len(chunk)
         return chunk
 
-    def starts(self, raws: list[bytes]) -> list[int]:
+    def _starts(self, raws: list[bytes]) -> list[int]:
         sizes = np.fromiter(map(len, raws), np.int64, len(raws)) + 1
         starts: list[int] = (np.cumsum(sizes) - sizes + self.offset).tolist()
         return starts
 
-    def without_bom(self, chunk: Chunk) -> None:
+    def _without_bom(self, chunk: Chunk) -> None:
         where = Where(self.source.path, None, 1, 1)
         chunk.problems.append(problem(where, chunk.raws[0], 0, "encoding-bom", BOM_FOUND))
         chunk.raws[0] = chunk.raws[0].removeprefix(BOM)
         chunk.starts[0] += len(BOM)
         chunk.columns[:] = [2] + [1] * (len(chunk) - 1)
 
-    def last(self, data: bytes) -> Chunk:
+    def _last(self, data: bytes) -> Chunk:
         """Cut the last line, which no line break ends; where the stream broke off, the line is lost."""
         line = self.line
-        chunk = self.chunk(data)
+        chunk = self._chunk(data)
         if self.damage:
             where = Where(self.source.path, chunk.number if len(chunk) else None, line, 1)
             chunk.problems.append(problem(where, data, 0, "compression", self.damage))
             chunk.raws[:] = [b""] * len(chunk)
         return chunk
 
-    def oversized(self, held: list[bytes]) -> Chunk:
+    def _oversized(self, held: list[bytes]) -> Chunk:
         """Report a line that is too long to hold; the rest of it will be skipped."""
         where = Where(self.source.path, self.record, self.line, 1)
         found = problem(where, held[0], 0, "too-large", TOO_LARGE)
@@ -94,7 +97,7 @@ class LineReader:
         self.skipping = True
         return chunk
 
-    def skipped(self, block: bytes) -> bytes:
+    def _skipped(self, block: bytes) -> bytes:
         end = block.find(b"\n") + 1
         self.skipping = not end
         self.offset += end or len(block)

@@ -83,20 +83,18 @@ def _text(message: Value) -> str:
 
 
 def _numbered(turns: Iterable[Turn]) -> Iterator[Value]:
-    """Yield a message a turn; results answer the calls just before them, first to last."""
-    numbers, waiting, calling = 0, list[str](), False
+    """Yield a message a turn; results answer the latest calls, first to last."""
+    numbers, waiting = count(), list[str]()
     for role, text, train in turns:
         message: Value = {"role": _NAMES[role], "content": text}
         if role == "tool_call":
-            calls = [_calling(f"call_{numbers + i}", call) for i, call in enumerate(calls_of(text))]
+            calls = [_calling(f"call_{next(numbers)}", call) for call in calls_of(text)]
             message |= {"content": None, "tool_calls": calls}
-            waiting = (waiting if calling else []) + [call["id"] for call in calls]
-            numbers += len(calls)
+            waiting = [call["id"] for call in calls]
         elif role == "tool_result" and waiting:
             message["tool_call_id"] = waiting.pop(0)
         if not train:
             message["weight"] = 0
-        calling = role == "tool_call"
         yield message
 
 
@@ -104,16 +102,13 @@ def _merged(messages: Iterable[Value]) -> list[Value]:
     """Make one message of a reply and the calls that follow it, as the dialect has it."""
     merged: list[Value] = []
     for message in messages:
-        if merged and "tool_calls" in message and _speaks_only(merged[-1], message.get("weight")):
+        if not merged or merged[-1]["role"] != "assistant" or message["role"] != "assistant":
+            merged.append(message)
+        elif merged[-1].get("weight") == message.get("weight"):
             merged[-1]["tool_calls"] = message["tool_calls"]
         else:
-            merged.append(message)
+            raise ConversionError("train-flags", "messages cannot train on a reply without the call after it")
     return merged
-
-
-def _speaks_only(message: Value, weight: int | None) -> bool:
-    is_reply = message["role"] == "assistant" and message["content"] and "tool_calls" not in message
-    return is_reply and message.get("weight") == weight
 
 
 def _calling(number: str, call: Call) -> Value:

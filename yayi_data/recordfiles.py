@@ -8,6 +8,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from yayi_data.errors import DataError
+
 Value = dict[str, Any]
 
 _BATCH = 4096
@@ -45,13 +47,13 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 def _write_lines(file: BinaryIO, records: Iterator[Value], dialect: str) -> None:
     for record in records:
-        file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        file.write(_json(record) + b"\n")
 
 
 def _write_array(file: BinaryIO, records: Iterator[Value], dialect: str) -> None:
     border = b"[\n"
     for record in records:
-        file.write(border + orjson.dumps(record))
+        file.write(border + _json(record))
         border = b",\n"
     file.write(b"[]\n" if border == b"[\n" else b"\n]\n")
 
@@ -61,6 +63,15 @@ def _write_parquet(file: BinaryIO, records: Iterator[Value], dialect: str) -> No
     with pq.ParquetWriter(file, schema) as writer:
         while batch := list(islice(rows, _BATCH)):
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+
+
+def _json(record: Value) -> bytes:
+    try:
+        return orjson.dumps(record)
+    except orjson.JSONEncodeError as error:
+        raise DataError(
+            f"a record cannot be written: {error}; remove the member that nests too deep"
+        ) from error
 
 
 def _columns(record: Value) -> Value:

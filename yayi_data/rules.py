@@ -128,5 +128,5 @@ _TABLE = (
 RULES: dict[str, Rule] = {rule.id: rule for rule in _TABLE}
 """Every rule by its id, in the order in which they are shown."""
 
-ERRORS = frozenset(rule.id for rule in _TABLE if rule.severity is Severity.ERROR)
+ERROR_RULES = frozenset(rule.id for rule in _TABLE if rule.severity is Severity.ERROR)
 """The rules whose breach leaves a record unusable; `pack` asks for these only."""

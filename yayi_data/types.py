@@ -60,7 +60,8 @@ class Chunk:
     `problems` are what reading itself found in, between or around the records (in an array: all syntax
     faults); a record whose `raws` entry is empty is malformed, and its problem is among them. `columns` is
     empty where every record starts in column 1. `values` are the parsed records where reading had to parse.
-    `data` is the stretch of the source that holds all the records, for searching them at once.
+    `data` is the stretch of the source from the first record's first byte on that holds them all, for
+    searching them at once.
     """
 
     source: int

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it, so that `--help` and usage errors answer at once.
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -67,6 +68,36 @@ app.command()(merge)
 
 
 @app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|ADAPTER", help="A trained model's or adapter's folder.")
+    ],
+    data_path: Annotated[Path, typer.Option(metavar="DIR", help="A packed folder.")],
+    seq_len: Annotated[int, typer.Option(min=2, help="Tokens in a packed row.")] = 2048,
+    packing: Annotated[
+        bool, typer.Option("--packing/--no-packing", help="Several conversations in a row, kept apart.")
+    ] = True,
+    batch_size: Annotated[
+        int, typer.Option("--per-device-eval-batch-size", min=1, help="Rows per forward pass.")
+    ] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N conversations.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print a model's loss on packed data, in all and per domain.
+
+    Example: yayi-train evaluate out/final --data-path packed-test
+    """
+    from yayi_train.config import DataConfig
+    from yayi_train.quiet import quiet_libraries
+    from yayi_train.score import score
+
+    quiet_libraries()
+    data = DataConfig(str(data_path), seq_len, packing, test_size=0, mix={}, domains=[], limit=limit)
+    found = score(model, data, batch_size)
+    typer.echo(orjson.dumps(found).decode() if as_json else found.as_text())
+
+
+@app.command()
 def trace(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The --local-output-dir of a run.")],
     step: Annotated[int, typer.Option(min=1, help="The optimizer step, counted from 1.")],
@@ -109,11 +140,12 @@ def _one_voice(arguments: list[str], *, debug: bool) -> object:
         return app(arguments, prog_name="yayi-train", standalone_mode=False)
     except (YayiError, typer.TyperException):
         if local_rank() and not debug:
-            time.sleep(_PATIENCE)  # a launcher ends the others within a second of the first one's exit
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(_PATIENCE)  # a launcher ends the others within a second or two of the first one's exit
         raise
 
 
-_PATIENCE = 5.0
+_PATIENCE = 20.0
 
 if __name__ == "__main__":
     main()

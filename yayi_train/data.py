@@ -116,9 +116,9 @@ def place_of(corpus: Corpus, entry: int) -> Place:
 class Order:
     """The order of the global batches; it does not depend on the number of ranks.
 
-    Every conversation is in one batch an epoch, so some batch of an epoch is smaller. `counted` lists the steps
-    of the epochs counted so far: epochs are packed anew, so their numbers of rows differ slightly. Handing a
-    later Order this list spares it from counting again.
+    Every conversation is in one batch an epoch, so some batch of an epoch is smaller. `counted` lists the
+    steps of the epochs counted so far: epochs are packed anew, so their numbers of rows differ
+    slightly. Handing a later Order this list spares it from counting again.
     """
 
     def __init__(
@@ -174,13 +174,13 @@ class Order:
         return [in_rows[i : i + rows] for i in range(0, len(in_rows), rows)]
 
 
-def test_rows(corpus: Corpus, data: DataConfig, seed: int) -> list[Entries]:
-    """Return the rows of the test split, the same at every evaluation."""
-    lengths = corpus.index.tokens[corpus.test]
+def rows_of(corpus: Corpus, entries: Entries, data: DataConfig, seed: int) -> list[Entries]:
+    """Return entries laid into rows for an evaluation, always the same."""
+    lengths = corpus.index.tokens[entries]
     if not data.packing:
-        return np.split(corpus.test[np.argsort(lengths, kind="stable")], len(lengths))
+        return np.split(entries[np.argsort(lengths, kind="stable")], len(lengths))
     packed = plan.pack(lengths, data.seq_len, seed, 0)
-    return [corpus.test[packed.row(i)] for i in range(len(packed))]
+    return [entries[packed.row(i)] for i in range(len(packed))]
 
 
 def passes(batch: Sequence[Entries], layout: Layout, rank: int) -> list[Sequence[Entries]]:

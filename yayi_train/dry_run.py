@@ -4,29 +4,32 @@ from typing import Any
 
 import numpy as np
 
-from yayi_data.errors import YayiError
 from yayi_train.config import Config
-from yayi_train.data import Corpus, Layout, Order
+from yayi_train.data import Corpus, Layout
+from yayi_train.skeleton import parameters
+from yayi_train.start import Start
+from yayi_train.vocabulary import Vocabulary
 
 GB = 1e9
 _BYTES = {"fp32": (4, 4, 8), "bf16": (2, 2, 12), "fp16": (2, 2, 12)}
 """Bytes of a trained parameter: weight, gradient, optimizer (with an fp32 copy where halved)."""
 
 
-def plan_of(config: Config, corpus: Corpus, order: Order, layout: Layout, total_steps: int) -> dict[str, Any]:
+def plan_of(start: Start) -> dict[str, Any]:
     """Return the facts of a run: steps, rows, tokens, utilisation of the rows, conversations per step."""
+    corpus, layout, data = start.corpus, start.layout, start.config.data
     index = corpus.index
-    batches = order.epoch(0)
+    batches = start.order.epoch(0)
     rows = [row for batch in batches for row in batch]
     entries = np.concatenate(rows)
     tokens = int(index.tokens[entries].sum())
-    width = config.data.seq_len if config.data.packing else None
-    held = len(rows) * width if width else sum(_padded(corpus, batch, layout) for batch in batches)
+    padded = sum(_padded(corpus, batch, layout) for batch in batches)
+    held = len(rows) * data.seq_len if data.packing else padded
     return {
         "processes": layout.world_size,
         "rows_per_process": layout.rows,
         "accumulation": layout.accumulation,
-        "steps": total_steps,
+        "steps": start.file.total_steps,
         "steps_per_epoch": len(batches),
         "rows_per_epoch": len(rows),
         "conversations_per_epoch": len(entries),
@@ -45,12 +48,9 @@ def _padded(corpus: Corpus, batch: list[Any], layout: Layout) -> int:
     return sum(max(part) * len(part) for part in (lengths[i : i + layout.rows] for i in cuts))
 
 
-def memory_by_stage(config: Config, world_size: int) -> dict[str, float]:
-    """Return the estimated GB per GPU for weights, gradients and optimizer at ZeRO 0 to 3, activations apart.
-
-    Weights are not loaded: the model is built without memory from its config.
-    """
-    total, trained = _parameters(config)
+def memory_by_stage(config: Config, vocabulary: Vocabulary, world_size: int) -> dict[str, float]:
+    """Return the estimated GB per GPU for weights, gradients and optimizer at ZeRO 0 to 3."""
+    total, trained = parameters(config, vocabulary)
     weight, gradient, optimizer = _BYTES[config.model.precision]
     offloaded = bool(config.deepspeed["zero_optimization"].get("offload_optimizer"))
 
@@ -60,33 +60,6 @@ def memory_by_stage(config: Config, world_size: int) -> dict[str, float]:
         return weight * total / shares[0] + gradient * trained / shares[1] + states
 
     return {f"zero{stage}": round(held(stage) / GB, 3) for stage in range(4)}
-
-
-def _parameters(config: Config) -> tuple[int, int]:
-    """Return a model's parameters, and how many of them are trained."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        architecture = AutoConfig.from_pretrained(config.model.path)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise YayiError(f"--input-model {config.model.path}: has no readable config.json: {reason}") from None
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(architecture)
-    total = sum(p.numel() for p in model.parameters())
-    if config.lora is None:
-        return total, total
-    return total, config.lora.dim * sum(
-        sum(module.weight.shape)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and _adapted(name, config.lora.modules)
-    )
-
-
-def _adapted(name: str, modules: list[str]) -> bool:
-    last = name.rpartition(".")[2]
-    return last in modules or (modules == ["all-linear"] and last != "lm_head")
 
 
 def as_text(facts: dict[str, Any], memory: dict[str, float]) -> str:

@@ -66,8 +66,10 @@ def _head_that_sums(head: nn.Module, selected: Tensor, labels: Tensor) -> Iterat
     original = head.__dict__.get("forward")
 
     def forward(hidden: Tensor) -> Tensor:
-        weight, bias, rows, ids = _parameters(head)
-        total, token_losses = _summed_loss(hidden[selected], labels, weight, bias, rows, ids)
+        inputs: tuple[Tensor | None, ...] = (hidden[selected], labels, *_parameters(head))
+        if not torch.is_grad_enabled():  # torch still says that gradients are needed
+            inputs = tuple(None if one is None else one.detach() for one in inputs)
+        total, token_losses = _summed_loss(*inputs)
         losses.append(token_losses)
         return total
 

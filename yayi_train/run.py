@@ -1,112 +1,83 @@
-"""A run from its flags to `final/`: what is wrong is refused before a model is loaded."""
+"""A run from its flags to `final/`."""
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from yayi_data.console import say
 from yayi_data.errors import YayiError
-from yayi_train import raw_data
 from yayi_train.checkpoint import Checkpoint, remove_partial, whole_checkpoints
-from yayi_train.config import Config, absolute, resolve
-from yayi_train.data import Corpus, Layout, Order, open_corpus
 from yayi_train.flags import Flags
-from yayi_train.ranks import rank, world_size
-from yayi_train.run_folder import (
-    FINAL,
-    RunFile,
-    layout_for,
-    read_run,
-    refuse_foreign,
-    refuse_other_run,
-    remove_run,
-    versions,
-)
+from yayi_train.ranks import rank
+from yayi_train.run_folder import FINAL, remove_run
+from yayi_train.start import Start, decide
+
+if TYPE_CHECKING:
+    from yayi_train.vocabulary import Vocabulary
 
 
 def run(flags: Flags) -> None:
     """Train as the flags say, or continue the run in their folder; --dry-run only tells what it would do."""
-    config, folder = resolve(flags), flags.local_output_dir
-    raw_data.refuse_missing(config.data.path)
-    refuse_foreign(folder)
-    config = _with_absolute_paths(config)
-    packed = raw_data.packed_folder(config, folder)
-    corpus = open_corpus(packed, config.data, config.run.seed)
-    old = read_run(folder)
-    earlier = old if flags.resume else None
-    if earlier:
-        refuse_other_run(folder, earlier, config, corpus.manifest.digest)
-    layout = layout_for(folder, earlier, config, world_size())
-    order = Order(
-        corpus, config.data, config.run.seed, layout.global_rows, earlier.epoch_steps if earlier else ()
-    )
-    total = config.run.max_steps or order.total_steps(config.run.epochs)
+    start = decide(flags)
+    if start.finished and not flags.dry_run:
+        _say_once(f"{start.folder}: the run is finished; its model is in {start.folder / FINAL}")
+        return
+    from yayi_train.engine import refuse_unknown_sections
+    from yayi_train.quiet import quiet_libraries
+    from yayi_train.skeleton import refuse_early
+
+    quiet_libraries()
+    refuse_unknown_sections(start.config)
+    vocabulary = refuse_early(start.config, start.corpus.folder)
     if flags.dry_run:
-        _tell_plan(config, corpus, order, layout, total)
-        return
-    if earlier and (folder / FINAL).exists():
-        if rank() == 0:
-            say(f"{folder}: the run is finished; its model is in {folder / FINAL}")
-        return
-    file = earlier or RunFile(
-        config, str(packed.resolve()), corpus.manifest.digest, layout.global_rows, total, versions()
-    )
-    _train(folder, replace(file, config=config), corpus, order, layout, replaced=old if not earlier else None)
+        _tell_plan(start, vocabulary)
+    else:
+        _train(start, vocabulary)
 
 
-def _with_absolute_paths(config: Config) -> Config:
-    """Return the config with its local paths made absolute, so that the run can be read from anywhere."""
-    data = replace(config.data, path=absolute(config.data.path))
-    return replace(config, data=data, model=replace(config.model, path=absolute(config.model.path)))
+def _say_once(message: str) -> None:
+    if rank() == 0:
+        say(message)
 
 
-def _tell_plan(config: Config, corpus: Corpus, order: Order, layout: Layout, total: int) -> None:
+def _tell_plan(start: Start, vocabulary: "Vocabulary") -> None:
     from yayi_train.dry_run import as_text, memory_by_stage, plan_of
 
     if rank() == 0:
-        facts = plan_of(config, corpus, order, layout, total)
-        print(as_text(facts, memory_by_stage(config, layout.world_size)))
+        memory = memory_by_stage(start.config, vocabulary, start.layout.world_size)
+        print(as_text(plan_of(start), memory))
 
 
-def _train(
-    folder: Path, file: RunFile, corpus: Corpus, order: Order, layout: Layout, *, replaced: RunFile | None
-) -> None:
-    from yayi_train import engine as engines
-    from yayi_train import loop
-    from yayi_train.build import build_training, export
+def _train(start: Start, vocabulary: "Vocabulary") -> None:
+    from yayi_train import engine, loop
+    from yayi_train.build import build, export
 
     loop.stop_on_signals()
-    device = engines.start_processes()
-    _agree(corpus, layout)
+    device = engine.start_processes()
+    _agree(start)
     if rank() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        if replaced:
-            remove_run(folder)
-        remove_partial(folder)
-    _agree(corpus, layout)
-    checkpoint = _last_checkpoint(folder, file)
-    training = build_training(folder, file, corpus, order, layout, device, checkpoint)
+        _clear(start)
+    _agree(start)
+    trainee, progress = build(start, vocabulary, device, _last_checkpoint(start))
     if rank() == 0:
-        _announce(training)
-        file.begin(training.step, layout)
-        file.write(folder)
+        _announce(start, progress.step)
+        start.file.begin(progress.step, start.layout)
+        start.file.write(start.folder)
     try:
-        finished = loop.train(training)
+        finished = loop.train(trainee, progress)
     finally:
-        if training.log:
-            training.log.close()
+        if progress.log:
+            progress.log.close()
     if finished:
-        export(training)
-    elif rank() == 0:
-        say(f"stopped after step {training.step}; the same command continues the run")
-    engines.stop_processes()
+        export(trainee, vocabulary)
+    else:
+        _say_once(f"stopped after step {progress.step}; the same command continues the run")
+    engine.stop_processes()
 
 
-def _agree(corpus: Corpus, layout: Layout) -> None:
+def _agree(start: Start) -> None:
     """Wait for every rank, and refuse ranks that see other data or another layout."""
     from yayi_train.engine import agree
 
-    seen = agree(f"{corpus.manifest.digest} {layout}")
+    seen = agree(f"{start.file.digest} {tuple(start.layout)}")
     if len(set(seen)) > 1:
         other = next(number for number, value in enumerate(seen) if value != seen[0])
         raise YayiError(
@@ -115,38 +86,38 @@ def _agree(corpus: Corpus, layout: Layout) -> None:
         )
 
 
-def _last_checkpoint(folder: Path, file: RunFile) -> Checkpoint | None:
-    found = whole_checkpoints(folder)
-    if not found:
-        return None
-    last = found[-1]
-    if last.zero_stage != file.config.zero_stage:
-        raise YayiError(
-            f"{last.path}: was saved under ZeRO {last.zero_stage}, not {file.config.zero_stage}; "
-            "give --deepspeed that stage"
-        )
-    return last
+def _clear(start: Start) -> None:
+    """Make room in the run's folder: for a new run, or of what a killed one left half-written."""
+    start.folder.mkdir(parents=True, exist_ok=True)
+    if start.replaces:
+        say(f"{start.folder}: the run that was here is replaced (--no-resume)")
+        remove_run(start.folder)
+    remove_partial(start.folder)
 
 
-def _announce(training: Any) -> None:
-    """Tell what is about to happen in two lines."""
-    run = training
-    c = run.config
-    conversations = len(run.corpus.train) / run.order.steps(0)
-    ranks, rows, passes = run.layout
+def _last_checkpoint(start: Start) -> Checkpoint | None:
+    found = whole_checkpoints(start.folder)
+    return found[-1] if found else None
+
+
+def _announce(start: Start, step: int) -> None:
+    """Tell what is about to happen, and what is odd about it."""
+    total, optimizer, corpus = start.file.total_steps, start.config.optimizer, start.corpus
+    epoch = start.order.steps(0)
+    ranks, rows, passes = start.layout
     say(
-        f"{run.file.total_steps} steps, {run.order.steps(0)} an epoch, about {conversations:.1f} "
-        f"conversations a step: {ranks} processes x {rows} rows x {passes} passes"
+        f"{total} steps, {epoch} an epoch, about {len(corpus.train) / epoch:.1f} conversations a step: "
+        f"{ranks} processes x {rows} rows x {passes} passes"
     )
-    if run.step:
-        say(f"continuing after step {run.step}")
-    if c.optimizer.lr == 0:
+    if step:
+        say(f"continuing after step {step}")
+    if optimizer.lr == 0:
         say("warning: the learning rate is 0, so nothing is learnt")
-    if c.optimizer.warmup_steps >= run.file.total_steps:
+    if optimizer.warmup_steps >= total:
         say(
-            f"warning: the warm-up has {c.optimizer.warmup_steps} steps and the run {run.file.total_steps}: "
+            f"warning: the warm-up has {optimizer.warmup_steps} steps and the run {total}: "
             "the learning rate never reaches its highest"
         )
-    silent = int((run.corpus.index.supervised_tokens[run.corpus.train] == 0).sum())
+    silent = int((corpus.index.supervised_tokens[corpus.train] == 0).sum())
     if silent:
         say(f"warning: {silent} conversations have no supervised token, so nothing is learnt from them")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import orjson
 
-from yayi_data.console import say
 from yayi_data.errors import YayiError
 from yayi_data.manifest import write_atomically
 from yayi_train.config import Config, from_dict, same_run
@@ -119,7 +118,6 @@ def refuse_foreign(folder: Path) -> None:
 
 def remove_run(folder: Path) -> None:
     """Remove a run and all it wrote, the packed data apart."""
-    say(f"{folder}: the run that was here is replaced (--no-resume)")
     for path in [*folder.glob("checkpoint-*"), folder / "runs", folder / FINAL]:
         shutil.rmtree(path, ignore_errors=True)
     for name in ("metrics.jsonl", RUN):

@@ -9,6 +9,7 @@ from yayi_data.types import Conversation, Turn
 
 Value = dict[str, Any]
 CALL = '{"name": "weather", "arguments": {"city": "北京", "degree": 1.50}}'
+ASKED, ANSWERED = Turn("user", "问"), Turn("assistant", "答")
 TOOLS = '[{"name": "weather", "description": "查询天气", "parameters": {"type": "object"}}]'
 
 
@@ -169,16 +170,15 @@ def test_tool_results_follow_the_order_of_their_calls() -> None:
     assert texts == ["a", "b", "b", "a"]
 
 
-def test_results_answer_the_calls_just_before_them() -> None:
-    two = f"[{CALL}, {CALL}]"
-    turns = [Turn("user", "问"), Turn("tool_call", two), Turn("tool_result", "一"), Turn("user", "又问")]
+def test_results_answer_the_latest_calls() -> None:
+    turns = [Turn("user", "问"), Turn("tool_call", f"[{CALL}, {CALL}]"), Turn("tool_result", "一"), ANSWERED]
     turns += [
+        Turn("user", "又问"),
         Turn("tool_call", CALL),
         Turn("tool_result", "三"),
         Turn("tool_result", "多"),
-        Turn("assistant", "答"),
     ]
-    parsed = Conversation(tuple(turns))
+    parsed = Conversation((*turns, ANSWERED))
     record = value(parsed, "messages")
     assert [m.get("tool_call_id") for m in record["messages"] if m["role"] == "tool"] == [
         "call_0",
@@ -239,25 +239,45 @@ def test_tool_definitions_of_another_form_are_refused_by_messages(tools: str) ->
     assert caught.value.reason == "tool-definitions"
 
 
-ASKED, ANSWERED = Turn("user", "问"), Turn("assistant", "答")
-
-
 @pytest.mark.parametrize("dialect", ["alpaca", "multi-turn"])
 @pytest.mark.parametrize(
-    ("parsed", "reason"),
-    [
-        (Conversation((ASKED, Turn("tool_call", CALL))), "tools"),
-        (Conversation((ASKED, ANSWERED), tools=TOOLS), "tools"),
-        (Conversation((ASKED, ASKED, ANSWERED)), "not-alternating"),
-        (Conversation((ASKED, ANSWERED, ASKED)), "not-alternating"),
-        (Conversation((ANSWERED, ASKED)), "not-alternating"),
-        (Conversation(()), "not-alternating"),
-    ],
+    "parsed", [Conversation((ASKED, Turn("tool_call", CALL))), Conversation((ASKED, ANSWERED), tools=TOOLS)]
 )
-def test_plain_dialects_refuse_what_they_cannot_hold(dialect: str, parsed: Conversation, reason: str) -> None:
+def test_plain_dialects_hold_no_tools(dialect: str, parsed: Conversation) -> None:
     with pytest.raises(ConversionError) as caught:
         value(parsed, dialect)
-    assert caught.value.reason == reason
+    assert caught.value.reason == "tools"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "turns",
+    [(ASKED, ASKED, ANSWERED), (ASKED, ANSWERED, ANSWERED), (ASKED, ANSWERED, ASKED), (ANSWERED,), ()],
+)
+def test_every_dialect_holds_questions_and_replies_by_turns(dialect: str, turns: tuple[Turn, ...]) -> None:
+    with pytest.raises(ConversionError) as caught:
+        value(Conversation(turns), dialect)
+    assert caught.value.reason == "not-alternating"
+
+
+CALLED, RESULT = Turn("tool_call", CALL), Turn("tool_result", "晴")
+
+
+@pytest.mark.parametrize(
+    "turns", [(ASKED, ANSWERED, CALLED, RESULT, ANSWERED), (ASKED, CALLED, RESULT, RESULT, ANSWERED)]
+)
+def test_messages_hold_what_happens_at_once_and_sharegpt_does_not(turns: tuple[Turn, ...]) -> None:
+    parsed = Conversation(turns)
+    assert conversation(value(parsed, "messages"), "messages") == parsed
+    with pytest.raises(ConversionError) as caught:
+        value(parsed, "sharegpt")
+    assert caught.value.reason == "not-alternating"
+
+
+def test_messages_train_on_a_reply_and_its_call_or_on_neither() -> None:
+    with pytest.raises(ConversionError) as caught:
+        value(Conversation((ASKED, ANSWERED, CALLED._replace(train=False))), "messages")
+    assert caught.value.reason == "train-flags"
 
 
 def test_alpaca_refuses_a_reply_that_is_not_trained_on() -> None:

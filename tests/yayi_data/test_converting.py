@@ -107,7 +107,7 @@ def test_malformed_record_is_dropped_and_counted_on_request(tmp_path: Path) -> N
 
 def test_record_that_the_target_cannot_hold_ends_the_conversion(tmp_path: Path) -> None:
     source = lines(tmp_path / "a.jsonl", SPEAKING, CALLING)
-    with pytest.raises(DataError, match=r"a\.jsonl:2: alpaca holds no tools"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: tools alpaca holds no tools"):
         converted(source, to="alpaca", output=tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == [source]
 
@@ -147,6 +147,14 @@ def test_domain_is_stripped(tmp_path: Path) -> None:
     source, output = lines(tmp_path / "a.jsonl", TAGGED, PLAIN), tmp_path / "out.jsonl"
     converted(source, to="alpaca", output=output, strip_domain=True)
     assert [r["instruction"] for r in read(output)] == ["写新闻\n材料 ", " 你是谁？"]
+
+
+def test_member_that_nests_too_deep_is_one_clear_line(tmp_path: Path) -> None:
+    deep = '{"instruction": "写", "output": "好", "x": ' + "[" * 400 + "]" * 400 + "}"
+    source = lines(tmp_path / "a.jsonl", deep)
+    with pytest.raises(DataError, match="cannot be written"):
+        converted(source, to="multi-turn", output=tmp_path / "out.jsonl")
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_parquet_is_written(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Packed folders and tiny models, made from the example data."""
 
+import importlib
 import json
 import os
 import socket
@@ -8,65 +9,32 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from yayi_data import manifest
-from yayi_data.convert import conversation
-from yayi_data.encode import encode
-from yayi_data.index import INDEX, domain_counts, merge_index, read_index
-from yayi_data.manifest import Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
-from yayi_data.plan import ORDER_VERSION
-from yayi_data.domains import load_registry
-from yayi_data.render import render
-from yayi_data.shard import Rows, datasets_files, index_part, shard_name, write_shard
-from yayi_data.template import load_template
-from yayi_data.tokenizer import load_tokenizer
+from yayi_data import pipeline
+from yayi_train.batch import Document
 
 DATA = Path(__file__).parents[2] / "data"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pack(folder: Path, records: Sequence[dict], tokenizer: Path = DATA / "tiny", dialect: str = "alpaca") -> Path:
-    """Write records as a packed folder of one shard; line i + 1 of `records.jsonl` is record i."""
-    template = load_template("yayi")
-    loaded = load_tokenizer(str(tokenizer), template)
-    conversations = [conversation(record, dialect) for record in records]
-    encoded = encode([render(c, template) for c in conversations], loaded)
-    (folder / "tokenizer").mkdir(parents=True)
-    loaded.write(folder / "tokenizer")
-    registry = load_registry(None)
-    n = len(records)
-    rows = Rows(
-        encoded.ids, encoded.mask, encoded.offsets, [registry.domain_of(c) for c in conversations], 0,
-        np.arange(1, n + 1), np.arange(n),
-    )  # fmt: skip
-    shard = write_shard(folder / shard_name(0), [rows])
-    merge_index([index_part(folder / shard_name(0))], folder / INDEX)
-    index_part(folder / shard_name(0)).unlink()
-    for name, content in datasets_files([shard]).items():
-        (folder / name).write_bytes(content)
-    index = read_index(folder / INDEX)
-    beside = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != shard.file]
-    manifest.write(
-        folder,
-        Manifest(
-            sources=[SourceFacts("records.jsonl", 1, "0" * 64, n, dialect)],
-            options={},
-            template=TemplateFacts(template.name, template.fingerprint),
-            tokenizer=TokenizerFacts(loaded.fingerprint, loaded.control_ids, 3584),
-            ledger=Ledger(n, n, {}),
-            domains=domain_counts(index),
-            rows=n,
-            tokens=shard.tokens,
-            supervised_tokens=shard.supervised_tokens,
-            straddling_tokens=0,
-            shards=[shard],
-            files=[manifest.file_facts(folder, p.relative_to(folder).as_posix()) for p in beside],
-            order_version=ORDER_VERSION,
-        ),
+def pack(folder: Path, records: Sequence[dict], tokenizer: Path = DATA / "tiny", **options: object) -> Path:
+    """Pack records into `folder`; record i is line i + 1 of the source `records.jsonl`."""
+    source = folder.parent / "records.jsonl"
+    source.parent.mkdir(parents=True, exist_ok=True)
+    source.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    pipeline.pack(
+        pipeline.PackOptions(
+            paths=(str(source),),
+            tokenizer=str(tokenizer),
+            output=folder,
+            workers=1,
+            tokenizer_engine="reference",
+            **options,
+        )
     )
     return folder
 
@@ -88,6 +56,46 @@ def tiny_model(folder: Path, **changes: object) -> Path:
     return folder
 
 
+SIZES = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = SIZES | {"intermediate_size": 64, "num_key_value_heads": 2}
+ARCHITECTURES = {
+    "llama": GROUPED,
+    "mistral": GROUPED | {"sliding_window": 6},
+    "qwen2": GROUPED,
+    "qwen3": GROUPED | {"head_dim": 8},
+    "gpt_neox": SIZES | {"intermediate_size": 64},
+    "bloom": {"vocab_size": 200, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+}
+
+
+def random_model(architecture: str, **changes: object) -> Any:
+    """A model of 200 ids, the same each time, whose norms and biases are not at their defaults."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **ARCHITECTURES.get(architecture, {}) | changes)
+    model = AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=1, std=0.1)
+    return model
+
+
+def random_documents(*lengths: int) -> list[Document]:
+    """Documents of these lengths with ids below 200, about half supervised, in domains 0, 1, 2, 0 …"""
+    draw = np.random.default_rng(0)
+    return [
+        Document(draw.integers(0, 200, n).astype(np.int32), draw.random(n) < 0.5, i % 3)
+        for i, n in enumerate(lengths)
+    ]
+
+
+HEAVY = ("deepspeed.runtime.zero.muon.muon_optimizer", "torch.utils.tensorboard", "yayi_train.build",
+         "transformers.models.llama.modeling_llama")  # fmt: skip
+"""What a run imports, some ten seconds of it: imported once here and inherited by the forks."""
+
+
 class Ended(NamedTuple):
     """How a command ended, of several ranks: the codes and what each printed."""
 
@@ -96,14 +104,15 @@ class Ended(NamedTuple):
     err: list[str]
 
 
-def run_command(*arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None) -> Ended:
+def run_command(
+    *arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None
+) -> Ended:
     """Run `yayi-train` in forks of this process, one a rank, so that torch is not imported anew each time.
 
     `signals` is called with the process IDs while they run.
     """
-    import deepspeed  # noqa: F401 - inherited by the forks
-    import transformers  # noqa: F401
-
+    for module in HEAVY:
+        importlib.import_module(module)
     place = Path(tempfile.mkdtemp())
     port = str(_free_port())
     pids = [_fork([str(a) for a in arguments], rank, ranks, port, place) for rank in range(ranks)]
@@ -149,6 +158,21 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def command() -> Callable[..., Ended]:
     return run_command
+
+
+@pytest.fixture(scope="session")
+def make_random_model() -> Callable[..., Any]:
+    return random_model
+
+
+@pytest.fixture(scope="session")
+def make_documents() -> Callable[..., list[Document]]:
+    return random_documents
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="session")

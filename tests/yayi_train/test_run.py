@@ -55,7 +55,9 @@ class TestOneLoss:
         ("zero", "ranks", "rows", "accumulation"),
         [("zero1", 2, 2, 1), ("zero2", 2, 1, 2), ("zero3", 2, 1, 2), ("zero2", 1, 1, 4), ("zero2", 4, 1, 1)],
     )
-    def test_it_does_not_depend_on_ranks_accumulation_or_zero(self, train, whole, zero, ranks, rows, accumulation):
+    def test_it_does_not_depend_on_ranks_accumulation_or_zero(
+        self, train, whole, zero, ranks, rows, accumulation
+    ):
         layout = ("--per-device-train-batch-size", rows, "--gradient-accumulation-steps", accumulation)
         run = train("--deepspeed", zero, *layout, "--max-steps", 3, ranks=ranks)
         assert losses(run) == pytest.approx(losses(whole), rel=1e-5)
@@ -75,7 +77,9 @@ class TestOneLoss:
         domains = orjson.loads((packed / "manifest.json").read_bytes())["domains"]
         epoch = lines(whole)
         assert set(epoch[0]["loss_by_domain"]) <= set(domains)
-        assert all(min(e["loss_by_domain"].values()) <= e["loss"] <= max(e["loss_by_domain"].values()) for e in epoch)
+        assert all(
+            min(e["loss_by_domain"].values()) <= e["loss"] <= max(e["loss_by_domain"].values()) for e in epoch
+        )
 
 
 def kill_after(folder: Path, step: int, number: int = signal.SIGKILL):
@@ -141,7 +145,9 @@ class TestResume:
         assert ended.codes == [2, 2, 2]
         assert "its steps have 2 rows, which 3 processes cannot share" in ended.err[0]
 
-    def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(self, train, undisturbed, killed, tmp_path):
+    def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+        self, train, undisturbed, killed, tmp_path
+    ):
         folder = Path(shutil.copytree(killed, tmp_path / "out"))
         state = next((folder / "checkpoint-8" / "state").glob("zero_pp_rank_0*"))
         state.write_bytes(state.read_bytes()[:-10])

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from yayi_data.console import say
+from yayi_data.console import one_line, say
 
 
 def convert(
@@ -55,9 +55,9 @@ def convert(
     if as_json:
         typer.echo(json.dumps({"output": str(output)} | ledger.summary(), ensure_ascii=False))
     else:
-        say(f"{output}: {ledger.kept:,} records in the {to} dialect")
+        say(f"{output}: {ledger.kept:,} of {ledger.read:,} records, in the {to} dialect")
         for reason, count in ledger.dropped.most_common():
-            say(f"  dropped {count:,}: {reason}")
+            say(f"  dropped {count:,}: {reason}, first at {ledger.examples[reason]}")
         for member, count in ledger.left_out.most_common():
-            say(f"  left out the member {member!r}, which {to} has no place for, {count:,} times")
+            say(f"  left out the member `{one_line(member)}`, which {to} has no place for, {count:,} times")
     return 0

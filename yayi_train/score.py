@@ -1,0 +1,53 @@
+"""The loss of a saved model or adapter on packed data, in one process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yayi_train import attention
+from yayi_train.config import DataConfig
+from yayi_train.data import open_corpus, rows_of
+from yayi_train.evaluate import evaluate
+from yayi_train.lora import load_adapter
+from yayi_train.model import load_base, model_folder
+from yayi_train.vocabulary import check_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The mean loss of a supervised token, in all and per domain."""
+
+    eval_loss: float
+    eval_loss_by_domain: dict[str, float]
+    supervised_tokens: int
+
+    def as_text(self) -> str:
+        """Return the score as lines, the worst domain first."""
+        worst_first = sorted(self.eval_loss_by_domain.items(), key=lambda entry: -entry[1])
+        lines = [f"{name:<20} {loss:.4f}" for name, loss in worst_first]
+        return "\n".join(
+            [f"loss {self.eval_loss:.4f} on {self.supervised_tokens:,} supervised tokens", *lines]
+        )
+
+
+def score(path_or_id: str, data: DataConfig, rows: int) -> Score:
+    """Return a model's loss on the conversations that `data` names, `rows` a forward pass.
+
+    YayiError where the model's tokenizer is not the one the data was packed with.
+    """
+    folder = model_folder(path_or_id)
+    corpus = open_corpus(Path(data.path), data, seed=0)
+    check_tokenizer(folder, corpus.folder)
+    model = _load(folder)
+    inputs = attention.isolate(model) if data.packing else attention.plain
+    totals = evaluate(model, inputs, corpus, rows_of(corpus, corpus.train, data, seed=0), rows)
+    names = corpus.index.names
+    return Score(totals.loss, totals.by_domain(names), int(totals.supervised.sum()))
+
+
+def _load(folder: Path) -> Any:
+    on_gpu = torch.cuda.is_available()
+    load = load_adapter if (folder / "adapter_config.json").is_file() else load_base
+    return load(folder, torch.bfloat16 if on_gpu else torch.float32, "cuda" if on_gpu else "cpu")

@@ -1,0 +1,73 @@
+"""What a start of a run is, decided from its flags and folder before any process group exists."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from yayi_train import raw_data
+from yayi_train.config import Config, absolute, resolve
+from yayi_train.data import Corpus, Layout, Order, open_corpus
+from yayi_train.flags import Flags
+from yayi_train.ranks import world_size
+from yayi_train.run_folder import (
+    FINAL,
+    RunFile,
+    layout_for,
+    read_run,
+    refuse_foreign,
+    refuse_other_run,
+    versions,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start in a run's folder; `replaces` tells that another run is there and is to go."""
+
+    folder: Path
+    file: RunFile
+    corpus: Corpus
+    order: Order
+    layout: Layout
+    replaces: bool
+
+    @property
+    def config(self) -> Config:
+        """The run's configuration."""
+        return self.file.config
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has nothing left to do."""
+        return not self.replaces and (self.folder / FINAL).exists()
+
+
+def decide(flags: Flags) -> Start:
+    """Return what the flags start or continue; YayiError for all that can be refused without a model."""
+    config, folder = _with_absolute_paths(resolve(flags)), flags.local_output_dir
+    raw_data.refuse_missing(flags.data_path)
+    refuse_foreign(folder)
+    packed = raw_data.packed_folder(config, folder)
+    corpus = open_corpus(packed, config.data, config.run.seed)
+    there = read_run(folder)
+    earlier = there if flags.resume else None
+    if earlier:
+        refuse_other_run(folder, earlier, config, corpus.manifest.digest)
+    layout = layout_for(folder, earlier, config, world_size())
+    counted = earlier.epoch_steps if earlier else ()
+    order = Order(corpus, config.data, config.run.seed, layout.global_rows, counted)
+    file = RunFile(
+        config=config,
+        data=str(packed.resolve()),
+        digest=corpus.manifest.digest,
+        global_rows=layout.global_rows,
+        total_steps=config.run.max_steps or order.total_steps(config.run.epochs),
+        versions=versions(),
+        starts=earlier.starts if earlier else [],
+    )
+    return Start(folder, file, corpus, order, layout, replaces=there is not None and earlier is None)
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """Return the config with its local paths made absolute, so that the run can be read from anywhere."""
+    data = replace(config.data, path=absolute(config.data.path))
+    return replace(config, data=data, model=replace(config.model, path=absolute(config.model.path)))

@@ -43,7 +43,7 @@ def main() -> int:
     )
     run("yayi-data", "verify", f"{RUN}/packed")
     title("One conversation as the model sees it: what stands in brackets or colour is learnt")
-    run("yayi-data", "inspect", f"{RUN}/packed", "--source", "chat.json:1")
+    run("yayi-data", "inspect", f"{RUN}/packed", "--row", "0")
     title("Training: the loss falls until the examples are learnt")
     train()
     title("Ask the model")
@@ -55,7 +55,7 @@ def main() -> int:
 
 def title(text: str) -> None:
     """Begin a part of the demo."""
-    console.print(Text(f"\n{text}", style="bold"))
+    console.print(Text(f"\n{text}", style="bold"), soft_wrap=True)
 
 
 def run(*command: str) -> None:

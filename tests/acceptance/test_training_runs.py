@@ -1,11 +1,14 @@
-"""The four training runs of the YaYi README through the launcher, on two processes, and one of them killed."""
+"""The four training runs of the YaYi README through the launcher, on two processes; one of them killed."""
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,10 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 DEEPSPEED = Path(sys.executable).with_name("deepspeed")
 SINGLE, MULTI = "data/yayi_train_example.json", "data/yayi_train_example_multi_rounds.json"
-FLAGS = ["--epochs", "2", "--per-device-train-batch-size", "2", "--per-device-eval-batch-size", "8", "--logging-steps", "1", "--save-steps", "2", "--save-total-limit", "10", "--eval-steps", "4", "--warmup-steps", "2", "--test-size", "6", "--seed", "515", "--seq-len", "512"]
+FLAGS = shlex.split(
+    "--epochs 2 --per-device-train-batch-size 2 --per-device-eval-batch-size 8 --logging-steps 1 "
+    "--save-steps 2 --save-total-limit 10 --eval-steps 4 --warmup-steps 2 --test-size 6 --seed 515 --seq-len 512"
+)
 LORA = ("--lora-dim", "16", "--lora-module-name", "q_proj,v_proj")
 BF16 = "configs/deepspeed_zero2_bf16.json"
 RUNS = {
@@ -42,8 +48,8 @@ def launch(base: Path, folder: Path, name: str) -> subprocess.Popen:
     data, *flags = RUNS[name]
     port = 20000 + (os.getpid() * 7 + sorted(RUNS).index(name)) % 20000
     return subprocess.Popen(
-        [DEEPSPEED, "--num_gpus", "2", "--master_port", str(port), "--module", "yayi_train", "--data-path", data,
-         "--input-model", base, "--local-output-dir", folder, *FLAGS, *flags],
+        [DEEPSPEED, "--num_gpus", "2", "--master_port", str(port), "--module", "yayi_train",
+         "--data-path", data, "--input-model", base, "--local-output-dir", folder, *FLAGS, *flags],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{DEEPSPEED.parent}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
@@ -62,14 +68,20 @@ def train(base: Path, folder: Path, name: str) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def runs(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[dict]]]:
+def run(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, list[dict]]]:
+    """Return what gives a run's folder and the lines of its metrics, each run made once."""
     folder = tmp_path_factory.mktemp("runs")
-    return {name: (folder / name, train(base, folder / name, name)) for name in RUNS}
+
+    @cache
+    def made(name: str) -> tuple[Path, list[dict]]:
+        return folder / name, train(base, folder / name, name)
+
+    return made
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_run_ends_with_a_lower_loss_than_it_began_with(runs, name):
-    folder, lines = runs[name]
+def test_the_run_ends_with_a_lower_loss_than_it_began_with(run, name):
+    folder, lines = run(name)
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0] - 0.01
     assert [line for line in lines if "eval_loss" in line]
@@ -77,7 +89,7 @@ def test_the_run_ends_with_a_lower_loss_than_it_began_with(runs, name):
     assert list((folder / "runs").iterdir())
 
 
-def test_a_killed_run_continues_with_the_losses_of_an_undisturbed_one(base, runs, tmp_path):
+def test_a_killed_run_continues_with_the_losses_of_an_undisturbed_one(base, run, tmp_path):
     folder = tmp_path / "killed"
     running = launch(base, folder, "instructions")
     while not (folder / "checkpoint-4").exists():
@@ -87,17 +99,17 @@ def test_a_killed_run_continues_with_the_losses_of_an_undisturbed_one(base, runs
     running.communicate()
     assert not (folder / "final").exists()
     again = train(base, folder, "instructions")
-    _, undisturbed = runs["instructions"]
+    _, undisturbed = run("instructions")
     assert [line.get("loss") for line in again] == [line.get("loss") for line in undisturbed]
     starts = [start["step"] for start in json.loads((folder / "run.json").read_text())["starts"]]
     assert starts[0] == 0
     assert starts[1] >= 4
 
 
-def test_the_trained_model_answers(runs):
+def test_the_trained_model_answers(run):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder, _ = runs["instructions"]
+    folder, _ = run("instructions")
     tokenizer = AutoTokenizer.from_pretrained(folder / "final")
     model = AutoModelForCausalLM.from_pretrained(folder / "final")
     asked = [{"role": "user", "content": "你是谁?"}]

@@ -1,35 +1,42 @@
 """A template written for others: the Jinja that `apply_chat_template` reads, and the TOML that we read."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from yayi_data.template import Template
 
 
-def chat_template(template: Template, bos: bool) -> str:
-    """Return the Jinja that renders messages as `render` does; `bos` where the tokenizer puts one first.
+def chat_template(template: Template, names: Mapping[str, str], bos: bool) -> str:
+    """Return the Jinja that renders messages as `render` does.
 
-    It knows the roles system, user, assistant and tool, with plain text as content.
+    `names` is what the tokenizer calls the template's control tokens; `bos` tells that it puts one first. The
+    roles are system, user, assistant and tool, with plain text as content.
     """
-    roles = {"user": "user", "assistant": "assistant", "tool": "tool_result"}
+    spelled = {role: _named(text, names) for role, text in template.roles.items()}
     branches = "".join(
-        f"{{%- elif message.role == '{role}' %}}{_filled(template.roles[ours], 'message.content')}"
-        for role, ours in roles.items()
+        f"{{%- elif message.role == '{role}' %}}{_filled(spelled[ours], 'message.content')}"
+        for role, ours in (("user", "user"), ("assistant", "assistant"), ("tool", "tool_result"))
     )
-    opening = template.roles["assistant"].partition("{text}")[0]
     return (
         ("{{- bos_token }}" if bos else "")
         + f"{{%- set system = {_literal(template.default_system)} %}}"
         + "{%- if messages and messages[0].role == 'system' and messages[0].content %}"
         + "{%- set system = messages[0].content %}{%- endif %}"
         + "{%- if system %}"
-        + _filled(template.roles["system"], "system")
+        + _filled(spelled["system"], "system")
         + "{%- endif %}{%- for message in messages %}{%- if message.role == 'system' %}"
         + "{%- if not loop.first %}{{- raise_exception('system must come first') }}{%- endif %}"
         + branches
         + "{%- else %}{{- raise_exception('unknown role ' ~ message.role) }}{%- endif %}{%- endfor %}"
-        + f"{{%- if add_generation_prompt %}}{{{{- {_literal(opening)} }}}}{{%- endif %}}"
+        + "{%- if add_generation_prompt %}"
+        + f"{{{{- {_literal(_named(template.opening, names))} }}}}{{%- endif %}}"
     )
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    tokens = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(tokens, lambda found: names[found.group()], text)
 
 
 def _filled(role: str, expression: str) -> str:
@@ -47,10 +54,11 @@ def template_toml(template: Template) -> str:
         "tools": template.tools,
     }
     lines = [f"{key} = {_literal(value)}" for key, value in values.items()]
-    roles = [f"{role} = {_literal(text)}" for role, text in template.roles.items()]
-    return "\n".join([*lines, "", "[roles]", *roles, ""])
+    for name, table in (("existing", template.existing), ("roles", template.roles)):
+        lines += ["", f"[{name}]", *(f"{_literal(key)} = {_literal(value)}" for key, value in table.items())]
+    return "\n".join([*lines, ""])
 
 
-def _literal(value: Sequence[str]) -> str:
-    """Return a string or a list of strings as JSON, TOML and Jinja all write it."""
+def _literal(value: str | int | Sequence[str]) -> str:
+    """Return a string, a number or a list of strings as JSON, TOML and Jinja all write it."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -136,7 +136,7 @@ class Tokenizer:
             config["bos_token"] = self.plain.id_to_token(self.prefix_ids[0])
         (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
         (folder / "tokenizer_config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
-        chat = chat_template(self.template, bos="bos_token" in config)
+        chat = chat_template(self.template, self.names, bos="bos_token" in config)
         (folder / "chat_template.jinja").write_text(chat, encoding="utf-8")
         (folder / "template.toml").write_text(template_toml(self.template), encoding="utf-8")
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
 from yayi_data import tokenizer_json
@@ -13,7 +12,15 @@ from yayi_data.template import load_template
 from yayi_data.tokenizer import Tokenizer
 from yayi_train.folders import new_folder
 from yayi_train.model import load_base, model_folder, read_config, save_final
-from yayi_train.vocabulary import Vocabulary, added_ids, grow_vocabulary, id_count, read_tokenizer
+from yayi_train.vocabulary import (
+    Vocabulary,
+    added_ids,
+    control_names,
+    grow_vocabulary,
+    id_count,
+    read_tokenizer,
+    read_tokenizer_config,
+)
 
 
 def prepare(base: str, template: str, output: Path, vocab: Path | None = None) -> Vocabulary:
@@ -26,12 +33,12 @@ def prepare(base: str, template: str, output: Path, vocab: Path | None = None) -
     content = read_tokenizer(folder)
     form = load_template(template)
     words = _with_words(content, _words(vocab)) if vocab else content
-    grown = tokenizer_json.with_control(words, form.control)
+    grown = tokenizer_json.with_control(words, list(control_names(folder, words, form).values()))
     vocabulary = Vocabulary(id_count(grown), added_ids(content, grown))
     with new_folder(output) as partial:
         model = load_base(folder, read_config(folder).dtype or torch.float32)
         grow_vocabulary(model, vocabulary)
-        Tokenizer(words, form, "reference", _tokenizer_config(folder)).write(partial)
+        Tokenizer(words, form, "reference", read_tokenizer_config(folder)).write(partial)
         save_final(model, partial, partial)
         vocabulary.write(partial)
     return vocabulary
@@ -58,9 +65,3 @@ def _with_words(tokenizer: dict[str, Any], words: list[str]) -> dict[str, Any]:
     return tokenizer | {
         "added_tokens": added + [{"id": first + i, "content": word} | flags for i, word in enumerate(lacking)]
     }
-
-
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    content: dict[str, Any] = orjson.loads(path.read_bytes()) if path.is_file() else {}
-    return content

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from yayi_data import tokenizer_json
 from yayi_data.console import one_line
 from yayi_data.errors import YayiError
-from yayi_data.template import load_template
+from yayi_data.template import Template, load_template
 
 FACTS = "yayi.json"
 _NEW_ROW_SPREAD = 0.01
@@ -48,9 +48,9 @@ def check_tokenizer(folder: Path, packed: Path) -> Vocabulary:
     A model without the control tokens is given them as `pack` gave them to its tokenizer.
     """
     theirs = packed / "tokenizer"
-    own = read_tokenizer(folder)
-    control = load_template(str(theirs / "template.toml")).control
-    ours, data = tokenizer_json.with_control(own, control), read_tokenizer(theirs)
+    own, data = read_tokenizer(folder), read_tokenizer(theirs)
+    names = control_names(folder, own, load_template(str(theirs / "template.toml")))
+    ours = tokenizer_json.with_control(own, list(names.values()))
     if tokenizer_json.fingerprint(ours) != tokenizer_json.fingerprint(data):
         raise YayiError(
             f"the tokenizer in {folder} is not the one that {packed} was packed with: "
@@ -58,6 +58,13 @@ def check_tokenizer(folder: Path, packed: Path) -> Vocabulary:
         )
     written = written_vocabulary(folder)
     return Vocabulary(id_count(ours), written.new_ids if written else added_ids(own, ours))
+
+
+def control_names(folder: Path, tokenizer: dict[str, Any], template: Template) -> dict[str, str]:
+    """Return what the parsed tokenizer.json of a folder calls each of a template's control tokens."""
+    eos = read_tokenizer_config(folder).get("eos_token") or ""
+    name = eos["content"] if isinstance(eos, dict) else eos
+    return tokenizer_json.control_names(tokenizer, template.control, template.existing, name)
 
 
 def id_count(tokenizer: dict[str, Any]) -> int:
@@ -75,15 +82,27 @@ def added_ids(before: dict[str, Any], after: dict[str, Any]) -> list[int]:
 
 def read_tokenizer(folder: Path) -> dict[str, Any]:
     """Return the parsed tokenizer.json of a folder."""
-    path = folder / "tokenizer.json"
     try:
-        content: dict[str, Any] = orjson.loads(path.read_bytes())
+        return _object(folder / "tokenizer.json")
     except OSError as error:
         raise YayiError(
             f"{folder}: no tokenizer.json there, and a model's ids mean nothing without it"
         ) from error
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Return the parsed tokenizer_config.json of a folder, empty where there is none."""
+    path = folder / "tokenizer_config.json"
+    return _object(path) if path.is_file() else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = orjson.loads(path.read_bytes())
     except ValueError as error:
         raise YayiError(f"{path}: not valid JSON: {one_line(str(error))}") from error
+    if not isinstance(content, dict):
+        raise YayiError(f"{path}: found a JSON {type(content).__name__}, expected an object")
     return content
 
 

@@ -1,5 +1,6 @@
 """A base model becomes one that knows a template: control tokens, new vocabulary, and rows for both."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from yayi_train.folders import new_folder
 from yayi_train.model import load_base, model_folder, read_config, save_final
 from yayi_train.vocabulary import (
     Vocabulary,
-    added_ids,
     control_names,
     grow_vocabulary,
     id_count,
     read_tokenizer,
     read_tokenizer_config,
+    vocabulary_of,
 )
 
 
@@ -34,13 +35,13 @@ def prepare(base: str, template: str, output: Path, vocab: Path | None = None) -
     form = load_template(template)
     words = _with_words(content, _words(vocab)) if vocab else content
     grown = tokenizer_json.with_control(words, list(control_names(folder, words, form).values()))
-    vocabulary = Vocabulary(id_count(grown), added_ids(content, grown))
+    vocabulary = vocabulary_of(folder, content, grown)
     with new_folder(output) as partial:
         model = load_base(folder, read_config(folder).dtype or torch.float32)
         grow_vocabulary(model, vocabulary)
         Tokenizer(words, form, "reference", read_tokenizer_config(folder)).write(partial)
         save_final(model, partial, partial)
-        vocabulary.write(partial)
+        replace(vocabulary, missing=[]).write(partial)
     return vocabulary
 
 

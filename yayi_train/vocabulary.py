@@ -21,10 +21,15 @@ _NEW_ROW_SPREAD = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """How many ids a tokenizer has with its control tokens, and which of them the model has yet to learn."""
+    """The ids of a tokenizer with its control tokens, against those of a model.
+
+    `size` is the rows that the model needs; `new_ids` are those that nothing has taught it yet; `missing`, of
+    these, are those that its own tokenizer lacks, so that their rows are still to be made.
+    """
 
     size: int
     new_ids: list[int]
+    missing: list[int]
 
     def write(self, folder: Path) -> None:
         """Write it beside a prepared model or an adapter."""
@@ -56,8 +61,14 @@ def check_tokenizer(folder: Path, packed: Path) -> Vocabulary:
             f"the tokenizer in {folder} is not the one that {packed} was packed with: "
             f"{_difference(ours, data)}; pack the data with --tokenizer {folder}, or train the data's model"
         )
+    return vocabulary_of(folder, own, ours)
+
+
+def vocabulary_of(folder: Path, own: dict[str, Any], grown: dict[str, Any]) -> Vocabulary:
+    """Return the vocabulary of a model folder whose parsed tokenizer.json is `own` and shall be `grown`."""
+    missing = added_ids(own, grown)
     written = written_vocabulary(folder)
-    return Vocabulary(id_count(ours), written.new_ids if written else added_ids(own, ours))
+    return Vocabulary(id_count(grown), sorted({*missing, *(written.new_ids if written else ())}), missing)
 
 
 def control_names(folder: Path, tokenizer: dict[str, Any], template: Template) -> dict[str, str]:
@@ -129,7 +140,7 @@ def _difference(ours: dict[str, Any], data: dict[str, Any]) -> str:
 
 
 def grow_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
-    """Give the model a row for every id, never fewer than it had, and set the rows of the new ids.
+    """Give the model a row for every id, never fewer than it had, and make the rows of the missing ids.
 
     A new row is the mean of the known ones, so that it is neither likely nor unlikely at first, with a little
     noise of their spread, so that no two are alike; always the same for the same model. Call it before any
@@ -138,12 +149,12 @@ def grow_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if vocabulary.size > rows:
         model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
-    if not vocabulary.new_ids:
+    if not vocabulary.missing:
         return
-    known = min(rows, vocabulary.new_ids[0])
+    known = min(rows, vocabulary.missing[0])
     tables = (model.get_input_embeddings(), model.get_output_embeddings())
     for weight in {id(t.weight): t.weight for t in tables if t is not None}.values():
-        _set_rows(weight.data, vocabulary.new_ids, known)
+        _set_rows(weight.data, vocabulary.missing, known)
 
 
 def _set_rows(weight: Tensor, ids: list[int], known: int) -> None:

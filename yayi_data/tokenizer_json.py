@@ -41,7 +41,7 @@ def fault(tokenizer: Json, control: Collection[str]) -> str:
         if token["id"] != number:
             return (
                 f"added_tokens gives {token['content']} the id {token['id']}, and the tokenizers library "
-                f"reads {number}, since it counts on from the vocabulary; list the missing ids in added_tokens"
+                f"reads {number}: it counts on from the vocabulary; list the missing ids in added_tokens"
             )
     return ""
 

@@ -29,7 +29,7 @@ def text(rendered: Rendered) -> str:
 
 
 def _fill(shape: Layout, values: tuple[str, ...]) -> Rendered:
-    return Rendered(shape, [f"{before}{values[i]}{after}" for before, i, after, _, _ in shape.pieces])
+    return Rendered(shape, [f"{before}{values[i]}{after}" for before, i, after in shape.slots])
 
 
 def _system(conversation: Conversation, template: Template) -> str:

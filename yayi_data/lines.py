@@ -79,13 +79,19 @@ class LineReader:
 
     def _last(self, data: bytes) -> Chunk:
         """Cut the last line, which no line break ends; where the stream broke off, the line is lost."""
-        line = self.line
         chunk = self._chunk(data)
-        if self.damage:
-            where = Where(self.source.path, chunk.number if len(chunk) else None, line, 1)
-            chunk.problems.append(problem(where, data, 0, "compression", self.damage))
-            chunk.raws[:] = [b""] * len(chunk)
-        return chunk
+        if not self.damage:
+            return chunk
+        where = Where(self.source.path, chunk.number, self.line - bool(data), 1)
+        found = problem(where, data, 0, "compression", self.damage)
+        return Chunk(
+            self.source.index,
+            chunk.number,
+            [where.line],
+            [self.offset - len(data)],
+            [b""],
+            [*chunk.problems, found],
+        )
 
     def _oversized(self, held: list[bytes]) -> Chunk:
         """Report a line that is too long to hold; the rest of it will be skipped."""

@@ -149,7 +149,7 @@ def _copied(stream: Iterator[bytes], path: Path) -> Iterator[bytes]:
 
 
 def _cut_up(source: Source, stream: Iterator[bytes], first: int, size: int) -> tuple[list[Partition], int]:
-    """Begin a partition at the first record after every `size` bytes; return them and the number of records."""
+    """Begin a partition at the first record after every `size` bytes; return them, and how many records."""
     begins, records = [Partition(first, source, 0, -1, 1, 0)], 0
     for chunk in _chunks(begins[0], stream):
         for i in _borders(chunk, begins[-1].start, size):

@@ -96,7 +96,7 @@ _TABLE = (
          "NUL, escape and their kind come from broken extraction; the model learns to write them.",
          _ALPACA.format("写一句问候", "你好\\u0000"), _GOOD),
     Rule("control-token", "A control token of the template in a text", _W,
-         "Tools that find turns by searching for the token cut the record in the wrong place (pack does not).",
+         "Tools that find turns by searching for the token cut the record in the wrong place.",
          _ALPACA.format("写一句问候", "你好！<|End|>"), _GOOD),
     Rule("tag-malformed", "A broken domain tag", _W,
          "With half a bracket the record falls out of its domain, and the bracket is trained on as text.",

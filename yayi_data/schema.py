@@ -1,4 +1,4 @@
-"""The schemas of the dialects, a file each: compiled for jsonschema-rs (accepts) and jsonschema (explains)."""
+"""The schemas of the dialects, compiled for jsonschema-rs, which accepts, and jsonschema, which explains."""
 
 import json
 from collections.abc import Iterator

@@ -6,6 +6,8 @@ The loss mask is born here: each piece and each control token already knows whet
 from yayi_data.template import Control, Layout, Rendered, Template, TrainOn, layout, prompt_layout
 from yayi_data.types import Conversation
 
+__all__ = ["Rendered", "prompt", "render", "text"]
+
 
 def render(conversation: Conversation, template: Template, train_on: TrainOn = "all") -> Rendered:
     """Render a conversation for training; an empty system means the template's default."""

@@ -65,7 +65,7 @@ def peers() -> Iterator[None]:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise YayiError(
-            f"rank {rank()} lost another process of the run ({_reason(error)}); its own message, if any, says "
+            f"rank {rank()} lost another process of the run ({_reason(error)}); its own message says "
             "why; the same command continues from the last checkpoint"
         ) from error
 

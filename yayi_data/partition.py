@@ -22,7 +22,7 @@ from yayi_data.errors import ConversionError, DataError
 from yayi_data.manifest import ShardFacts, canonical, file_facts
 from yayi_data.read import Partition, Source, chunks
 from yayi_data.render import Rendered, render
-from yayi_data.shard import Rows, index_part, shard_name, write_shard
+from yayi_data.shard import Rows, shard_name, write_shard
 from yayi_data.template import Template, load_template
 from yayi_data.tokenizer import Engine, Tokenizer, load_tokenizer
 from yayi_data.types import Chunk, Problem, Severity

@@ -3,9 +3,8 @@
 The searches may name a clean record, and never miss one that is not; what is named is looked at closely.
 """
 
-import string
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,33 +15,52 @@ import orjson
 from yayi_data.content import MOJIBAKE
 from yayi_data.domains import Registry
 from yayi_data.ruleset import DOMAIN_RULES, RuleSet
-from yayi_data.schema import TEXT, TURNS, members
+from yayi_data.schema import TURNS, members
 from yayi_data.tags import CLOSE, OPEN, WRONG
 from yayi_data.turns import FIRST_ASK, in_order
 
 Positions = npt.NDArray[np.int64]
+Followed = tuple[Positions, npt.NDArray[np.uint8]]
 
-_REPLACEMENT = "\ufffd".encode()
-_MOJIBAKE = tuple(sign.encode() for sign in MOJIBAKE)
-_CONTROL_ESCAPES = np.frombuffer(b"bfu", np.uint8)
-_BEFORE_TAG = frozenset(WRONG + string.whitespace + "\u3000\xa0")
+_ENCODING_SIGNS = tuple(sign.encode() for sign in ("\ufffd", *MOJIBAKE))
+_RARE = {"\ufffd".encode(): 1, "锟斤拷".encode(): 1}
+"""Which two bytes of a needle to look for first, where the first two are common in Chinese."""
+
+
+def _table(characters: bytes) -> npt.NDArray[np.bool_]:
+    return np.isin(np.arange(256), np.frombuffer(characters, np.uint8))
+
+
+_CONTROL_ESCAPE = _table(b"bfu")
+_MAY_BE_SPACE = _table(b" \\\xc2\xe1\xe2\xe3")
+"""What a text of white space can begin with: a space, an escape, or the first byte of a wider one."""
+_MAY_BE_BRACKET = _table(bytes(bracket.encode()[0] for bracket in WRONG))
+
 _FLAT = frozenset(["instruction", "input", "output", "system"])
 
 
 @dataclass
 class Batch:
-    """Valid records side by side: parsed, and their bytes; `starts` are where they begin in `data`."""
+    """Valid records side by side: parsed, and their bytes.
+
+    `starts` are offsets in the source, as those of a chunk, and `base` is the offset of the data's first byte.
+    """
 
     values: list[Any]
     data: bytes
-    starts: list[int]
+    starts: Sequence[int]
     dialect: str
-    pairs: dict[tuple[int, int], bool] = field(default_factory=dict)
+    base: int = 0
 
     @cached_property
     def bytes(self) -> npt.NDArray[np.uint8]:
-        """The data, as numbers."""
+        """The data as numbers."""
         return np.frombuffer(self.data, np.uint8)
+
+    @cached_property
+    def offsets(self) -> Positions:
+        """Where the records begin in `data`."""
+        return np.asarray(self.starts, np.int64) - self.base
 
     @cached_property
     def flat(self) -> bool:
@@ -50,24 +68,29 @@ class Batch:
         return self.dialect == "alpaca" and all(map(_FLAT.issuperset, self.values))
 
     @cached_property
-    def first_asked(self) -> list[str]:
-        """The text of each record whose start may hold the domain tag."""
-        if self.flat:
-            return [value["instruction"] for value in self.values]
-        return list(map(FIRST_ASK[self.dialect], self.values))
+    def quotes(self) -> Followed:
+        """Where quotes stand, and what follows them."""
+        return self.followed(0x22)
+
+    @cached_property
+    def backslashes(self) -> Followed:
+        """Where backslashes stand, and what follows them."""
+        return self.followed(0x5C)
+
+    def followed(self, byte: int) -> Followed:
+        """Return where a byte stands, and the byte that follows each."""
+        found = np.flatnonzero(self.bytes[:-1] == byte)
+        return found, self.bytes[found + 1]
 
     def records(self, positions: Positions) -> Positions:
         """Return which record each position in `data` belongs to."""
-        return np.searchsorted(self.starts, positions, "right") - 1
+        if not len(positions):
+            return positions
+        return np.searchsorted(self.offsets, positions, "right") - 1
 
     def counts(self, positions: Positions) -> npt.NDArray[np.int64]:
         """Count the positions that fall into each record."""
         return np.bincount(self.records(positions), minlength=len(self.values))
-
-    def followers(self, byte: int) -> tuple[Positions, npt.NDArray[np.uint8]]:
-        """Return where a byte stands, and the byte that follows each."""
-        found = np.flatnonzero(self.bytes[:-1] == byte)
-        return found, self.bytes[found + 1]
 
 
 @dataclass(slots=True)
@@ -111,19 +134,14 @@ def _repeated_keys(batch: Batch) -> set[int]:
 
 
 def _key_colons(batch: Batch) -> Positions:
-    text = batch.bytes
-    colon = text[1:] == 0x3A
-    spaced = colon & (text[:-1] <= 0x20)
-    if spaced.any():
-        far = _spaced_colons(batch, np.flatnonzero(spaced) + 1)
-        return np.concatenate((far, np.flatnonzero(colon & (text[:-1] == 0x22)) + 1))
-    return np.flatnonzero(colon & (text[:-1] == 0x22)) + 1
-
-
-def _spaced_colons(batch: Batch, colons: Positions) -> Positions:
-    """Return the colons before whose white space a quote stands."""
-    quoted = [at for at in colons.tolist() if batch.data[:at].rstrip(b" \t\r\n").endswith(b'"')]
-    return np.asarray(quoted, np.int64)
+    colons = np.flatnonzero(batch.bytes == 0x3A)
+    before = batch.bytes[colons - 1]
+    near = colons[before == 0x22]
+    far = colons[before <= 0x20]
+    if not len(far):
+        return near
+    quoted = [at for at in far.tolist() if batch.data[:at].rstrip(b" \t\r\n").endswith(b'"')]
+    return np.concatenate((near, np.asarray(quoted, np.int64)))
 
 
 def _count_keys(value: Any) -> int:
@@ -155,25 +173,16 @@ def _unknown_members(batch: Batch) -> Iterable[int]:
 
 
 def _blank(batch: Batch) -> Iterable[int]:
-    if batch.flat and not any(any(map(str.isspace, column)) for column in _columns(batch.values)):
-        return ()
-    return [i for i, value in enumerate(batch.values) if any(map(str.isspace, _texts(batch.dialect, value)))]
-
-
-def _columns(values: list[Any]) -> Iterable[list[str]]:
-    yield [value["instruction"] for value in values]
-    yield [value["output"] for value in values]
-    yield [value["input"] for value in values if "input" in value]
-    yield [value["system"] for value in values if "system" in value]
-
-
-def _texts(dialect: str, value: Any) -> list[str]:
-    texts = [value.get("system", "")]
-    if dialect == "alpaca":
-        texts += [value["instruction"], value["output"], value.get("input", "")]
-        return texts + [text for pair in value.get("history", ()) for text in pair]
-    name = TEXT[dialect]
-    return texts + [turn.get(name) or "" for turn in value[TURNS[dialect]]]
+    """Return records with a text that begins with white space, or with what may stand for it."""
+    quotes, after = batch.quotes
+    spaces = quotes[_MAY_BE_SPACE[after]]
+    text = batch.bytes
+    spaces = spaces[spaces < len(text) - 3]
+    wide = text[spaces + 1] >= 0xE2
+    third = text[spaces + 3]
+    # 0x80 ends U+3000; of U+2000 to U+205F the curly quotes, which begin many texts, are no white space.
+    kept = ~wide | (third <= 0x8A) | (third >= 0x9F) & (text[spaces + 1] == 0xE2)
+    return set(batch.records(spaces[kept]).tolist())
 
 
 # Signs
@@ -184,13 +193,14 @@ def _unescaped(batch: Batch) -> tuple[Batch, list[int]]:
 
     Records that are nested too deeply to be written again are returned too.
     """
-    backslashes, letters = batch.followers(0x5C)
+    backslashes, letters = batch.backslashes
     escapes = backslashes[(letters == 0x75) | (letters == 0x2F)]
     if not len(escapes):
         return batch, []
     escaped = set(batch.records(escapes).tolist())
     raws, unreadable = [], []
-    for i, (start, end) in enumerate(zip(batch.starts, [*batch.starts[1:], len(batch.data)], strict=True)):
+    starts = [start - batch.base for start in batch.starts]
+    for i, (start, end) in enumerate(zip(starts, [*starts[1:], len(batch.data)], strict=True)):
         raw = batch.data[start:end]
         if i in escaped:
             try:
@@ -199,60 +209,75 @@ def _unescaped(batch: Batch) -> tuple[Batch, list[int]]:
                 unreadable.append(i)
         raws.append(raw)
     sizes = np.fromiter(map(len, raws), np.int64, len(raws))
-    starts: list[int] = (np.cumsum(sizes) - sizes).tolist()
-    return Batch(batch.values, b"".join(raws), starts, batch.dialect), unreadable
+    begins: list[int] = (np.cumsum(sizes) - sizes).tolist()
+    return Batch(batch.values, b"".join(raws), begins, batch.dialect), unreadable
 
 
 def _control_characters(plain: Batch) -> Iterable[int]:
     r"""Return records with DEL, a C1 control, or one of \b, \f, \u00 as an escape."""
-    leads, second = plain.followers(0xC2)
+    leads, second = plain.followed(0xC2)
     found = [leads[second < 0xA0]]
     if b"\x7f" in plain.data:
-        found.append(plain.followers(0x7F)[0])
-    backslashes, letters = plain.followers(0x5C)
+        found.append(plain.followed(0x7F)[0])
+    backslashes, letters = plain.backslashes
     if len(backslashes):
         first = np.concatenate(([True], np.diff(backslashes) > 1))
         run = backslashes - np.maximum.accumulate(np.where(first, backslashes, 0))
         escape = run % 2 == 0  # in a run, every other backslash is itself escaped
-        found.append(backslashes[escape & np.isin(letters, _CONTROL_ESCAPES)])
+        found.append(backslashes[escape & _CONTROL_ESCAPE[letters]])
     return set(plain.records(np.concatenate(found)).tolist())
 
 
 def _signs(plain: Batch, rules: RuleSet) -> Iterable[int]:
     """Return records that hold control tokens or signs of a broken encoding."""
-    needles = [_REPLACEMENT, *_MOJIBAKE, *(token.encode() for token in rules.control_tokens)]
-    rare = [needle for needle in needles if _may_occur(plain, needle[0], needle[1])]
-    positions = [at for needle in rare for at in _occurrences(plain.data, needle)]
-    return set(plain.records(np.asarray(positions, np.int64)).tolist())
+    found: dict[tuple[bytes, int], Positions] = {}
+    for needle in (*_ENCODING_SIGNS, *(token.encode() for token in rules.control_tokens)):
+        at = _RARE.get(needle, 0)
+        pair = needle[at : at + 2]
+        if (pair, at) not in found:
+            found[pair, at] = _pairs(plain, pair) - at
+        yield from set(plain.records(_matching(plain, found[pair, at], needle)).tolist())
 
 
-def _may_occur(batch: Batch, first: int, second: int) -> bool:
-    """Tell whether two bytes follow each other anywhere, faster than a search does."""
-    if (first, second) not in batch.pairs:
-        text = batch.bytes
-        batch.pairs[first, second] = bool(np.any((text[:-1] == first) & (text[1:] == second)))
-    return batch.pairs[first, second]
+def _occurrences(batch: Batch, needle: bytes, rare: int) -> Positions:
+    """Return where a needle stands; its two bytes at `rare` should seldom occur."""
+    return _matching(batch, _pairs(batch, needle[rare : rare + 2]) - rare, needle)
 
 
-def _occurrences(data: bytes, needle: bytes) -> Iterable[int]:
-    at = data.find(needle)
-    while at >= 0:
-        yield at
-        at = data.find(needle, at + 1)
+def _pairs(batch: Batch, pair: bytes) -> Positions:
+    """Return where two bytes follow each other, several times faster than a search for them."""
+    text = batch.bytes
+    return np.flatnonzero((text[:-1] == pair[0]) & (text[1:] == pair[1]))
+
+
+def _matching(batch: Batch, candidates: Positions, needle: bytes) -> Positions:
+    candidates = candidates[(candidates >= 0) & (candidates <= len(batch.data) - len(needle))]
+    for i, byte in enumerate(needle):
+        candidates = candidates[batch.bytes[candidates + i] == byte]
+    return candidates
 
 
 def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
     """Return records whose brackets are not those of one known tag at the start of the first question."""
     known = registry.domain_by_wording
-    tagged = [text[1 : text.find(CLOSE)] in known if text[0] == OPEN else False for text in plain.first_asked]
-    odd = [i for i, text in enumerate(plain.first_asked) if text[0] in _BEFORE_TAG]
-    opens, closes = (plain.counts(_brackets(plain, last)) for last in (0x90, 0x91))
-    expected = np.asarray(tagged)
-    return odd + np.flatnonzero((opens != expected) | (closes != expected)).tolist()
+    asked = list(map(FIRST_ASK[plain.dialect], plain.values)) if not plain.flat else _instructions(plain)
+    tagged = [text[0] == OPEN and text[1 : text.find(CLOSE, 1, 35)] in known for text in asked]
+    opens, closes = (_occurrences(plain, bracket.encode(), 1) for bracket in (OPEN, CLOSE))
+    odd: set[int] = set(plain.records(_other_brackets(plain)).tolist())
+    if len(opens) == len(closes) == sum(tagged) and np.array_equal(plain.records(opens), np.flatnonzero(tagged)):
+        return odd
+    expected = np.asarray(tagged, np.int64)
+    unequal = (plain.counts(opens) != expected) | (plain.counts(closes) != expected)
+    return odd.union(np.flatnonzero(unequal).tolist())
 
 
-def _brackets(batch: Batch, last: int) -> Positions:
-    """Return where 【 or 】 stands, by its last byte."""
-    text = batch.bytes
-    found = np.flatnonzero((text[2:] == last) & (text[1:-1] == 0x80))
-    return found[text[found] == 0xE3]
+def _instructions(plain: Batch) -> list[str]:
+    return [value["instruction"] for value in plain.values]
+
+
+def _other_brackets(plain: Batch) -> Positions:
+    """Return where a text begins with a bracket that may have been meant for a tag's."""
+    quotes, after = plain.quotes
+    quotes = quotes[_MAY_BE_BRACKET[after]]
+    brackets = [_matching(plain, quotes, b'"' + bracket.encode()) for bracket in WRONG]
+    return np.concatenate(brackets)

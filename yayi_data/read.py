@@ -53,6 +53,11 @@ def chunks_of(source: Source, limit: int | None = None) -> Iterator[Chunk]:
     return chunks(Partition(0, source, 0, -1, 1, 0), limit)
 
 
+def first_chunks(source: Source) -> Iterator[Chunk]:
+    """Yield chunks for a first look, after which even stdin can be read from its beginning."""
+    return _chunks(Partition(0, source, 0, -1, 1, 0), blocks(source, keep=True))
+
+
 def chunks(partition: Partition, limit: int | None = None) -> Iterator[Chunk]:
     """Yield the records of a partition in chunks of about 1 MB; at most `limit` records.
 

@@ -6,8 +6,7 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
@@ -47,6 +46,12 @@ class Source:
     def seekable(self) -> bool:
         """Tell whether byte ranges of the records can be read on their own."""
         return self.compression is None and self.size is not None
+
+
+    @property
+    def one_shot(self) -> bool:
+        """Tell whether the bytes come through a pipe, once, and to this process only."""
+        return self.size is None and "://" not in self.location
 
 
 class DamagedStreamError(Exception):
@@ -147,11 +152,10 @@ def _size(path: str) -> int | None:
 
 
 def _head(path: str, size: int | None) -> bytes:
-    with _opened(path, path, size) as file:
-        if not hasattr(file, "peek"):
-            return file.read(_HEAD_BYTES)
-        head: bytes = file.peek(_HEAD_BYTES)[:_HEAD_BYTES]  # a pipe must keep what we looked at
-        return head
+    if size is None and "://" not in path:
+        return next(_one_shot(path, path).blocks(keep=True), b"")[:_HEAD_BYTES]
+    with _open(path, path) as file:
+        return file.read(_HEAD_BYTES)
 
 
 def _unpacked_head(head: bytes, compression: Literal["gz", "zst"]) -> bytes:
@@ -161,20 +165,31 @@ def _unpacked_head(head: bytes, compression: Literal["gz", "zst"]) -> bytes:
         return b""
 
 
-@contextmanager
-def _opened(location: str, path: str, size: int | None) -> Iterator[BinaryIO]:
-    if location == "-":
-        yield sys.stdin.buffer
-        return
-    if size is None and "://" not in location:
-        yield _pipes.setdefault(location, _open(location, path))
-        return
-    with _open(location, path) as file:
-        yield file
+class _OneShot:
+    """A pipe, which gives its bytes once: what a first look read is held, and given again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.held: list[bytes] = []
+
+    def blocks(self, *, keep: bool) -> Iterator[bytes]:
+        """Yield the bytes from the beginning; they can be read again only where `keep` is set."""
+        held, self.held = self.held, list(self.held) if keep else []
+        yield from held
+        while block := self.file.read(BLOCK_BYTES):
+            if keep:
+                self.held.append(block)
+            yield block
 
 
-_pipes: dict[str, BinaryIO] = {}
-"""Named pipes, which give their bytes once: the one that sniffed is the one that reads."""
+_one_shots: dict[str, _OneShot] = {}
+
+
+def _one_shot(location: str, path: str) -> _OneShot:
+    known = _one_shots.get(location)
+    if location == "-" and (known is None or known.file is not sys.stdin.buffer):
+        known = _one_shots[location] = _OneShot(sys.stdin.buffer)
+    return known or _one_shots.setdefault(location, _OneShot(_open(location, path)))
 
 
 def _open(location: str, path: str) -> BinaryIO:
@@ -194,9 +209,15 @@ def _shown(path: str) -> str:
     return _bare(path) if "://" in path else path
 
 
-def stored_blocks(source: Source, start: int = 0, end: int = -1) -> Iterator[bytes]:
-    """Yield the bytes of [start, end) as they are stored, a block at a time; a negative end is the file's."""
-    with _opened(source.location, source.path, source.size) as file:
+def stored_blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False) -> Iterator[bytes]:
+    """Yield the bytes of [start, end) as they are stored, a block at a time; a negative end is the file's.
+
+    `keep` is for a first look: a pipe can then be read from its beginning once more.
+    """
+    if source.one_shot:
+        yield from _between(_one_shot(source.location, source.path).blocks(keep=keep), start, end)
+        return
+    with _open(source.location, source.path) as file:
         if start:
             file.seek(start)
         left = end - start if end >= 0 else sys.maxsize
@@ -212,17 +233,30 @@ def _read(file: BinaryIO, size: int, source: Source) -> bytes:
         raise YayiError(f"{_shown(source.path)}: reading stopped: {error.strerror or error}") from error
 
 
-def blocks(source: Source, start: int = 0, end: int = -1) -> Iterator[bytes]:
-    """Yield the decompressed bytes of [start, end), a block at a time.
+def blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False) -> Iterator[bytes]:
+    """Yield the decompressed bytes of [start, end), a block at a time; `keep` as in `stored_blocks`.
 
-    Where the stream can't be entered in the middle, what comes before `start` is read and left out.
+    Where a compressed stream is entered in the middle, what comes before `start` is read and left out.
     Raises DamagedStreamError after the last byte that could be decompressed.
     """
-    if source.seekable or (start == 0 and end < 0 and source.compression is None):
-        yield from stored_blocks(source, start, end)
+    if source.compression is None:
+        yield from stored_blocks(source, start, end, keep=keep)
         return
-    stored = stored_blocks(source)
-    yield from _between(unpacked(stored, source.compression) if source.compression else stored, start, end)
+    yield from _between(unpacked(stored_blocks(source, keep=keep), source.compression), start, end)
+
+
+def line_starts(source: Source, offsets: Iterable[int]) -> list[int]:
+    """Return the start of the first line at or after each byte offset, once each; those past the last are left out."""
+    found: list[int] = []
+    with _open(source.location, source.path) as file:
+        for offset in offsets:
+            file.seek(max(0, offset - 1))
+            if offset:
+                file.readline()
+            start = file.tell()
+            if start < (source.size or 0) and start not in found:
+                found.append(start)
+    return found
 
 
 def _between(stream: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:

@@ -11,9 +11,9 @@ from yayi_data.errors import DataError
 from yayi_data.findings import find
 from yayi_data.locate import Where, problem
 from yayi_data.prefilter import Batch, Suspects, suspicious
-from yayi_data.read import chunks_of
+from yayi_data.read import first_chunks
 from yayi_data.ruleset import RuleSet
-from yayi_data.scan import Fault, Path, scan_record
+from yayi_data.scan import Fault, Path, scan_record, skip_space
 from yayi_data.schema import accepts
 from yayi_data.sources import Source
 from yayi_data.types import Chunk, Problem, Severity
@@ -31,14 +31,24 @@ class Checked:
 
 def detect(source: Source) -> str:
     """Return the dialect of a source, from its first records; raise DataError where none fits."""
-    for chunk in chunks_of(source, 100):
-        for raw in chunk.raws:
+    looked = 0
+    for chunk in first_chunks(source):
+        for raw in chunk.raws[: _LOOKED_AT - looked]:
             if dialect := _dialect(_parsed(raw)):
                 return dialect
-    raise DataError(
-        f"{source.path}: its first records fit no dialect: expected `instruction` and `output` (alpaca), "
-        "`conversations` (multi-turn, sharegpt) or `messages`; name it with --dialect"
-    )
+        looked += len(chunk)
+        if looked >= _LOOKED_AT:
+            break
+    if not looked:
+        raise DataError(f"{source.path}: holds no records")
+    raise DataError(f"{source.path}: {UNCLEAR}")
+
+
+_LOOKED_AT = 100
+UNCLEAR = (
+    "the first records fit no dialect: expected `instruction` and `output` (alpaca), `conversations` "
+    "(multi-turn, sharegpt) or `messages`; name it with --dialect"
+)
 
 
 def _dialect(value: Any) -> str | None:
@@ -54,9 +64,8 @@ def _dialect(value: Any) -> str | None:
 
 def check(chunk: Chunk, source: Source, dialect: str, rules: RuleSet) -> Checked:
     """Check the records of a chunk; a pure function of its arguments."""
-    values = chunk.values or _parsed_together(chunk, dialect) or list(map(_parsed, chunk.raws))
+    values, valid = _parse(chunk, dialect)
     checked = Checked(list(values), list(chunk.problems))
-    valid = _valid(chunk, values, dialect)
     suspects = _suspects(chunk, values, valid, dialect, rules)
     closely = suspects.content | suspects.keys
     in_doubt = set() if len(valid) == len(chunk) else set(range(len(chunk))).difference(valid)
@@ -73,6 +82,19 @@ def check(chunk: Chunk, source: Source, dialect: str, rules: RuleSet) -> Checked
     return checked
 
 
+def check_syntax(chunk: Chunk, source: Source, rules: RuleSet) -> list[Problem]:
+    """Check what needs no dialect; the first record that is sound is told not to have one."""
+    found = list(chunk.problems)
+    for i, raw in enumerate(chunk.raws):
+        value = _parsed(raw)
+        look = _Look(chunk, i, value, source, "")
+        if raw and value is _BROKEN:
+            found += look.problems(rules, valid=False, keys=False)
+        elif raw and chunk.number + i < _LOOKED_AT and not any(p.rule == "dialect" for p in found):
+            found.append(look.unclear())
+    return sorted((p for p in found if p.rule in rules.enabled), key=by_place)
+
+
 def by_place(problem: Problem) -> tuple[int, int, str]:
     """Order the problems of one file."""
     return problem.line, problem.column, problem.rule
@@ -80,6 +102,18 @@ def by_place(problem: Problem) -> tuple[int, int, str]:
 
 _BROKEN = object()
 """Stands for the value of a record that does not parse."""
+
+
+def _parse(chunk: Chunk, dialect: str) -> tuple[list[Any], Sequence[int]]:
+    """Return the values of the records, and the indices of those that parse and that the schema accepts."""
+    validator = accepts(dialect)
+    if chunk.values is None and (together := _parsed_together(chunk, dialect)):
+        return together, range(len(together))
+    values = chunk.values or list(map(_parsed, chunk.raws))
+    parsed = [i for i, value in enumerate(values) if chunk.raws[i] and value is not _BROKEN]
+    if validator.is_valid([values[i] for i in parsed]):
+        return values, parsed
+    return values, [i for i in parsed if validator.is_valid([values[i]])]
 
 
 def _parsed(raw: bytes) -> Any:
@@ -102,24 +136,15 @@ def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
         values = orjson.loads(b"[%b]" % lines)
     except orjson.JSONDecodeError:
         return None
-    flat = len(values) == len(chunk) and accepts("alpaca").is_valid(values) and Batch(values, b"", [], dialect).flat
-    return values if flat else None
-
-
-def _valid(chunk: Chunk, values: list[Any], dialect: str) -> Sequence[int]:
-    """Return the indices of the records that parse and that the schema accepts."""
-    validator = accepts(dialect)
-    if b"" not in chunk.raws and _BROKEN not in values and validator.is_valid(values):
-        return range(len(values))
-    return [i for i, v in enumerate(values) if chunk.raws[i] and v is not _BROKEN and validator.is_valid([v])]
+    together = len(values) == len(chunk) and accepts(dialect).is_valid(values)
+    return values if together and Batch(values, b"", (), dialect).flat else None
 
 
 def _suspects(
     chunk: Chunk, values: list[Any], valid: Sequence[int], dialect: str, rules: RuleSet
 ) -> Suspects:
     if len(valid) == len(chunk) and chunk.data:
-        starts = [start - chunk.starts[0] for start in chunk.starts]
-        return suspicious(Batch(values, chunk.data, starts, dialect), rules)
+        return suspicious(Batch(values, chunk.data, chunk.starts, dialect, chunk.starts[0]), rules)
     raws = [chunk.raws[i] for i in valid]
     starts = list(accumulate((len(raw) + 1 for raw in raws[:-1]), initial=0))
     found = suspicious(Batch([values[i] for i in valid], b"\n".join(raws), starts, dialect), rules)
@@ -149,6 +174,11 @@ class _Look:
             offset = (scan.keys if finding.at_key else scan.values)[finding.path]
             problems.append(self._problem(raw, offset, finding.rule, finding.message, finding.path))
         return problems
+
+    def unclear(self) -> Problem:
+        """Say that no dialect fits this record."""
+        raw = self.chunk.raws[self.index]
+        return self._problem(raw, skip_space(raw, 0), "dialect", UNCLEAR, ())
 
     def _problem(self, raw: bytes, offset: int, rule: str, message: str, path: Path) -> Problem:
         chunk, i = self.chunk, self.index

@@ -1,0 +1,268 @@
+"""Files -> all their problems: read, check, compare records with each other, leave out what is known."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from yayi_data.baseline import load_baseline
+from yayi_data.buffer import Place
+from yayi_data.domains import load_registry
+from yayi_data.errors import DataError
+from yayi_data.lines import LineReader
+from yayi_data.read import chunks_of, open_sources
+from yayi_data.repeats import Prints, Repeats, prints
+from yayi_data.ruleset import REPEAT_RULES, RuleSet, selected
+from yayi_data.runner import run
+from yayi_data.sources import Source, blocks, line_starts
+from yayi_data.template import load_template
+from yayi_data.types import Chunk, Problem, Severity
+from yayi_data.validate import by_place, check, check_syntax, detect
+
+JOB_BYTES = 32 << 20
+MOST_KEPT = 100_000
+"""Problems of one rule that are kept for a report; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateOptions:
+    """What to validate, and how; `limit` is per file, `max_problems` per rule (None: all)."""
+
+    paths: tuple[str, ...]
+    dialect: str = "auto"
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    severity: tuple[tuple[str, str], ...] = ()
+    strict: bool = False
+    baseline: str | None = None
+    max_problems: int | None = None
+    limit: int | None = None
+    domains: str | None = None
+    template: str = "yayi"
+    workers: int | None = None
+
+
+@dataclass(slots=True)
+class FileFacts:
+    """What was read of one file; `bytes` are as stored, None where unknown."""
+
+    path: str
+    dialect: str
+    records: int = 0
+    bytes: int | None = None
+
+
+@dataclass(slots=True)
+class ValidateResult:
+    """All files, the number of problems by rule, and the problems themselves, file by file, by place.
+
+    Problems of the baseline are in `known` only. `failing` counts those that make the run fail.
+    """
+
+    files: list[FileFacts] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+    known: int = 0
+    failing: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether the data passed."""
+        return not self.failing
+
+    @property
+    def records(self) -> int:
+        """The records read, malformed ones included."""
+        return sum(file.records for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A stretch of a source for one process; lines and records count from the stretch's beginning."""
+
+    source: Source
+    dialect: str
+    rules: RuleSet
+    limit: int | None
+    start: int = 0
+    end: int = -1
+
+
+@dataclass(slots=True)
+class _Part:
+    """What one chunk gave; `lines` is set in the last part of a stretch."""
+
+    records: int
+    problems: list[Problem]
+    prints: Prints | None
+    position: int
+    lines: int = 0
+
+
+def validate_paths(options: ValidateOptions, advance: Callable[[int], None] = lambda _: None) -> ValidateResult:
+    """Check every record of every file in one pass; `advance` is told the bytes done since it was last told.
+
+    Raises YayiError where a path, a rule or the baseline is not what it should be; bad data never raises.
+    """
+    gathered = _Gathered(options)
+    rules = RuleSet(
+        selected(options.select, options.ignore),
+        load_template(options.template).control,
+        load_registry(options.domains),
+    )
+    for job, parts in _results(_jobs(options, rules), _workers(options)):
+        gathered.begin(job)
+        for part in parts:
+            advance(gathered.add(part))
+    return gathered.finish()
+
+
+# The work, and who does it
+
+
+def _jobs(options: ValidateOptions, rules: RuleSet) -> list[_Job]:
+    jobs = []
+    for source in open_sources(options.paths):
+        dialect = _dialect(source) if options.dialect == "auto" else options.dialect
+        job = _Job(source, dialect, rules, options.limit)
+        jobs += _stretches(job) if dialect and options.limit is None else [job]
+    return jobs
+
+
+def _dialect(source: Source) -> str:
+    try:
+        return detect(source)
+    except DataError:
+        return ""  # said again as a problem, at its place
+
+
+def _stretches(job: _Job) -> list[_Job]:
+    """Cut a file of lines where lines begin, so that several processes can work on it."""
+    source = job.source
+    if source.kind == "array" or not source.seekable or (source.size or 0) < 2 * JOB_BYTES:
+        return [job]
+    borders = [*line_starts(source, range(0, source.size or 0, JOB_BYTES)), -1]
+    return [replace(job, start=start, end=end) for start, end in pairwise(borders)]
+
+
+def _workers(options: ValidateOptions) -> int:
+    return options.workers or os.cpu_count() or 1
+
+
+def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, Iterable[_Part]]]:
+    small = sum(job.source.size or 0 for job in jobs if job.start == 0) < JOB_BYTES
+    if workers == 1 or len(jobs) == 1 or small or any(job.source.one_shot for job in jobs):
+        yield from ((job, _parts(job)) for job in jobs)
+    else:
+        with _same_hashes():
+            yield from zip(jobs, run(_all_parts, jobs, workers), strict=True)
+
+
+@contextmanager
+def _same_hashes() -> Iterator[None]:
+    """Let the processes that are started here agree on the hash of a text."""
+    if "PYTHONHASHSEED" in os.environ:
+        yield
+        return
+    os.environ["PYTHONHASHSEED"] = "0"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONHASHSEED"]
+
+
+def _all_parts(job: _Job) -> list[_Part]:
+    return list(_parts(job))
+
+
+def _parts(job: _Job) -> Iterator[_Part]:
+    if job.start == 0 and job.end < 0:
+        yield from (_part(job, chunk) for chunk in chunks_of(job.source, job.limit))
+        return
+    reader = LineReader(job.source, blocks(job.source, job.start, job.end), Place(job.start))
+    for chunk in reader.chunks():
+        yield _part(job, chunk)
+    yield _Part(0, [], None, reader.offset - job.start, reader.line - 1)
+
+
+def _part(job: _Job, chunk: Chunk) -> _Part:
+    position = chunk.starts[-1] - job.start if chunk.starts else 0
+    if not job.dialect:
+        return _Part(len(chunk), check_syntax(chunk, job.source, job.rules), None, position)
+    checked = check(chunk, job.source, job.dialect, job.rules)
+    compared = job.rules.enabled & REPEAT_RULES
+    found = prints(checked.values, chunk.lines, chunk.columns, job.dialect) if compared else None
+    return _Part(len(chunk), checked.problems, found, position)
+
+
+# Gathering
+
+
+class _Gathered:
+    """The parts of all files, put together in their order."""
+
+    def __init__(self, options: ValidateOptions) -> None:
+        self.baseline = load_baseline(options.baseline) if options.baseline else None
+        self.strict = options.strict
+        self.severity = {rule: Severity(level) for rule, level in options.severity}
+        self.most = min(options.max_problems or MOST_KEPT, MOST_KEPT)
+        self.repeats = Repeats()
+        self.result = ValidateResult()
+        self.by_file: dict[str, list[Problem]] = {}
+        self.lines = self.records = self.position = 0
+
+    def begin(self, job: _Job) -> None:
+        """Begin a file, or go on with its next stretch."""
+        self.position = 0
+        if job.start:
+            return
+        self.end_file()
+        self.lines = self.records = 0
+        self.result.files.append(FileFacts(job.source.path, job.dialect, 0, job.source.size))
+        self.by_file[job.source.path] = []
+
+    def add(self, part: _Part) -> int:
+        """Add a part, and return how many bytes it stands for."""
+        file = self.result.files[-1]
+        for problem in part.problems:
+            number = problem.record if problem.record is None else problem.record + self.records
+            self.note(problem._replace(line=problem.line + self.lines, record=number))
+        if part.prints is not None:
+            self.repeats.add(file.path, part.prints._replace(lines=part.prints.lines + self.lines))
+        file.records += part.records
+        if part.lines:  # a stretch ends, whose lines and records counted from its own beginning
+            self.lines += part.lines
+            self.records = file.records
+        done, self.position = part.position - self.position, part.position
+        return done
+
+    def note(self, problem: Problem) -> None:
+        if self.baseline and self.baseline.knows(problem):
+            self.result.known += 1
+            return
+        found = problem._replace(severity=self.severity.get(problem.rule, problem.severity))
+        self.result.counts[found.rule] += 1
+        self.result.failing += self.strict or found.severity is Severity.ERROR
+        if self.result.counts[found.rule] <= self.most:
+            self.by_file[found.path].append(found)
+
+    def end_file(self) -> None:
+        if not self.result.files:
+            return
+        file = self.result.files[-1]
+        if not file.records and not self.by_file[file.path]:
+            self.note(Problem(file.path, 1, 1, None, "", "no-records", Severity.ERROR, EMPTY))
+
+    def finish(self) -> ValidateResult:
+        """Compare the records with each other, and return everything."""
+        self.end_file()
+        for problem in self.repeats.problems():
+            self.note(problem)
+        for problems in self.by_file.values():
+            self.result.problems += sorted(problems, key=by_place)
+        return self.result
+
+
+EMPTY = "the file holds no records: was the step before this one cut short?"

@@ -1,0 +1,176 @@
+"""Records that came before, and prompts that came before with another reply: 16 bytes a record.
+
+Two 64-bit hashes of every record are kept, and the places only of records whose prompt may have come before:
+a table of marks says so at once. The end of the run tells which of them it did.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from yayi_data.rules import RULES
+from yayi_data.schema import TURNS
+from yayi_data.types import Problem
+
+Ints = npt.NDArray[np.int64]
+
+_MARKS = 1 << 26
+
+
+class Prints(NamedTuple):
+    """Hashes of a chunk's prompts and records (0 for a record with an error), and the records' places.
+
+    The hashes are Python's own, equal between processes only where PYTHONHASHSEED is.
+    """
+
+    prompts: Ints
+    records: Ints
+    lines: Ints
+    columns: Ints
+
+
+def prints(values: Sequence[Any], lines: list[int], columns: list[int], dialect: str) -> Prints:
+    """Return the hashes of the records of a chunk; `columns` may be empty, as in a chunk."""
+    hashes = list(map(_HASHES[dialect], values))
+    pairs = np.array(hashes, np.int64).reshape(-1, 2)
+    ones = columns or [1] * len(lines)
+    return Prints(pairs[:, 0].copy(), pairs[:, 1].copy(), np.array(lines, np.int64), np.array(ones, np.int64))
+
+
+def _alpaca(value: Any) -> tuple[int, int]:
+    if value is None:
+        return 0, 0
+    history = value.get("history")
+    before = str(history) if history else None
+    prompt = hash((value["instruction"], value.get("input") or None, value.get("system") or None, before))
+    return prompt, hash((prompt, value["output"]))
+
+
+def _turns(dialect: str) -> Callable[[Any], tuple[int, int]]:
+    name = TURNS[dialect]
+
+    def hashes(value: Any) -> tuple[int, int]:
+        if value is None:
+            return 0, 0
+        turns = [str(list(turn.values())) for turn in value[name]]
+        prompt = hash((value.get("system") or None, str(value.get("tools") or ""), *turns[:-1]))
+        return prompt, hash((prompt, turns[-1]))
+
+    return hashes
+
+
+_HASHES: dict[str, Callable[[Any], tuple[int, int]]] = {"alpaca": _alpaca} | {d: _turns(d) for d in TURNS}
+
+
+@dataclass(slots=True)
+class _Begin:
+    """Where a source's records begin in the run's numbering."""
+
+    path: str
+    ordinal: int
+
+
+@dataclass(slots=True)
+class Repeats:
+    """Collects the hashes of a run, chunk by chunk in their order."""
+
+    prompts: list[Ints] = field(default_factory=list)
+    records: list[Ints] = field(default_factory=list)
+    begins: list[_Begin] = field(default_factory=list)
+    marks: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(_MARKS, np.bool_))
+    candidates: list[Ints] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, path: str, found: Prints) -> None:
+        """Add a chunk's hashes."""
+        if not self.begins or self.begins[-1].path != path:
+            self.begins.append(_Begin(path, self.count))
+        slots = found.prompts & (_MARKS - 1)
+        again = self.marks[slots] | _repeated(slots)
+        self.marks[slots] = True
+        at = np.flatnonzero(again & (found.prompts != 0))
+        self.candidates.append(np.stack((at + self.count, found.lines[at], found.columns[at])))
+        self.prompts.append(found.prompts)
+        self.records.append(found.records)
+        self.count += len(found.prompts)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a problem for each record whose prompt came before, in the order of the records."""
+        if not self.candidates:
+            return
+        ordinals, lines, columns = np.concatenate(self.candidates, axis=1)
+        if not len(ordinals):
+            return
+        prompts, records = self._hashes(ordinals)
+        earlier = _Earlier(*self._with_prompts(np.unique(prompts)))
+        for row in zip(ordinals, lines, columns, prompts, records, strict=True):
+            ordinal, line, column, prompt, record = map(int, row)
+            if told := earlier.of(ordinal, prompt, record):
+                yield self._problem(ordinal, line, column, *told)
+
+    def _hashes(self, ordinals: Ints) -> tuple[Ints, Ints]:
+        starts = np.cumsum([0, *map(len, self.prompts)])
+        chunks = np.searchsorted(starts, ordinals, "right") - 1
+        pairs = [
+            (self.prompts[chunk][ordinal - starts[chunk]], self.records[chunk][ordinal - starts[chunk]])
+            for chunk, ordinal in zip(chunks, ordinals, strict=True)
+        ]
+        both = np.array(pairs, np.int64).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
+
+    def _with_prompts(self, wanted: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return ordinal, prompt and record hash of every record that has one of the wanted prompts."""
+        found, start = [], 0
+        for prompts, records in zip(self.prompts, self.records, strict=True):
+            near = np.minimum(np.searchsorted(wanted, prompts), len(wanted) - 1)
+            at = np.flatnonzero(wanted[near] == prompts)
+            found.append(np.stack((at + start, prompts[at], records[at])))
+            start += len(prompts)
+        ordinals, prompts, records = np.concatenate(found, axis=1)
+        return ordinals, prompts, records
+
+    def _problem(self, ordinal: int, line: int, column: int, rule: str, first: int) -> Problem:
+        here, there = self._begin(ordinal), self._begin(first)
+        other = f" of {there.path}" if there.path != here.path else ""
+        message = _MESSAGES[rule].format(f"record {first - there.ordinal}{other}")
+        severity = RULES[rule].severity
+        return Problem(here.path, line, column, ordinal - here.ordinal, "", rule, severity, message)
+
+    def _begin(self, ordinal: int) -> _Begin:
+        return next(begin for begin in reversed(self.begins) if begin.ordinal <= ordinal)
+
+
+_MESSAGES = {
+    "duplicate-record": "the same record as {}: keep one of them",
+    "conflicting-reply": "the same prompt as {}, with another reply: keep the better one",
+}
+
+
+def _repeated(slots: Ints) -> npt.NDArray[np.bool_]:
+    """Mark the slots that stand there before in the same array."""
+    order = np.argsort(slots, kind="stable")
+    again = np.zeros(len(slots), np.bool_)
+    again[order[1:]] = slots[order[1:]] == slots[order[:-1]]
+    return again
+
+
+class _Earlier:
+    """The first record of each prompt, and of each prompt with a reply."""
+
+    def __init__(self, ordinals: Ints, prompts: Ints, records: Ints) -> None:
+        self.prompts: dict[int, int] = {}
+        self.records: dict[tuple[int, int], int] = {}
+        for ordinal, prompt, record in zip(ordinals.tolist(), prompts.tolist(), records.tolist(), strict=True):
+            self.prompts.setdefault(prompt, ordinal)
+            self.records.setdefault((prompt, record), ordinal)
+
+    def of(self, ordinal: int, prompt: int, record: int) -> tuple[str, int] | None:
+        """Return the rule that a record breaks, and the record that it repeats."""
+        if (first := self.records[prompt, record]) < ordinal:
+            return "duplicate-record", first
+        if (first := self.prompts[prompt]) < ordinal:
+            return "conflicting-reply", first
+        return None

@@ -1,4 +1,4 @@
-"""Who encodes: the fast engine (fastokens) where it agrees with the reference (`tokenizers`), which decides."""
+"""Who encodes: fastokens where it agrees with the reference, `tokenizers`, which decides."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,8 @@ class Engines:
         self._reference_ids = _id_table(self._reference.token_to_id, added_ids)
         self._fast_ids = _id_table(self._fast.token_to_id, added_ids) if self._fast else None
         self._choice = choice
-        self.name, self.reason = "fast", _AGREES
+        self.name: Choice = "fast"
+        self.reason = _AGREES
         if self._fast is None:
             self._use_reference(fault)
         self.check_sample(NASTY)

@@ -5,6 +5,7 @@ conversation, once, the control tokens and text pieces it becomes.
 """
 
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -139,7 +140,7 @@ def _elements(template: Template, text: str, value: int, learnt: bool) -> list[C
     """Cut a role's string at its control tokens; a reply is learnt from its opening to the end token."""
     elements: list[Control | Piece] = []
     start, border = 0, len(template.opening)
-    for part in _cut(text, template.control):
+    for part in cut(text, template.control):
         end = start + len(part)
         if part in template.control:
             supervised = learnt and start >= border
@@ -155,7 +156,7 @@ def _elements(template: Template, text: str, value: int, learnt: bool) -> list[C
     return elements
 
 
-def _cut(text: str, control: Sequence[str]) -> list[str]:
+def cut(text: str, control: Sequence[str]) -> list[str]:
     """Cut a text before and after every control token; longer tokens win over their own beginnings."""
     tokens = sorted(control, key=len, reverse=True)
     return [part for part in re.split(f"({'|'.join(map(re.escape, tokens))})", text) if part]
@@ -252,3 +253,18 @@ def _role_faults(roles: dict[str, Any], control: list[str], end: str) -> Iterato
             )
         elif role in _REPLIES and not text.startswith(roles["assistant"].partition(_SLOT)[0]):
             yield role, f"{role} must begin as assistant does: the model says all that follows"
+
+
+def template_toml(template: Template) -> str:
+    """Return a TOML file that `load_template` reads back as the same template."""
+    plain = [key for key in _KEYS if key not in ("existing", "roles")]
+    lines = [f"{key} = {_literal(getattr(template, key))}" for key in plain]
+    for table in ("existing", "roles"):
+        lines += ["", f"[{table}]"]
+        lines += [f"{_literal(key)} = {_literal(value)}" for key, value in getattr(template, table).items()]
+    return "\n".join([*lines, ""])
+
+
+def _literal(value: str | int | Sequence[str]) -> str:
+    """Return a value as JSON writes it, and TOML with it."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

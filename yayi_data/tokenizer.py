@@ -12,11 +12,11 @@ import tokenizers
 from numpy.typing import NDArray
 
 from yayi_data import tokenizer_json
-from yayi_data.chat_template import chat_template, template_toml
+from yayi_data.chat_template import chat_template
 from yayi_data.console import one_line
 from yayi_data.engines import NASTY, Choice, Engines, Flat
 from yayi_data.errors import YayiError
-from yayi_data.template import Template, layout
+from yayi_data.template import Template, layout, template_toml
 from yayi_data.tokenizer_json import Json
 
 Engine = Choice
@@ -27,7 +27,7 @@ class Tokenizer:
 
     `names` maps the template's control tokens to what this tokenizer calls them, `control_ids` to their ids;
     `prefix_ids` and `suffix_ids` are what the tokenizer itself puts around a text (BOS); `token_bytes[id]` is
-    the number of bytes of normalised text an id covers (0 = cannot be told); `reserved[id]` marks the ids that
+    the number of bytes of normalised text an id covers (0 = cannot be told); `reserved[id]` marks ids that
     text must never yield.
     """
 
@@ -78,7 +78,7 @@ class Tokenizer:
         return True
 
     @property
-    def engine(self) -> str:
+    def engine(self) -> Engine:
         """The engine that runs, `fast` or `reference`."""
         return self._engines.name
 
@@ -123,20 +123,23 @@ class Tokenizer:
 
         The files are tokenizer.json, tokenizer_config.json, chat_template.jinja and template.toml.
         """
-        unknown = self._json["model"].get("unk_token")
+        names = tokenizer_json.names_of(self._json, self.prefix_ids + self.suffix_ids)
+        prefix, suffix = names[: len(self.prefix_ids)], names[len(self.prefix_ids) :]
+        chat = chat_template(self.template, self.names, "".join(prefix), "".join(suffix))
+        end = self.names[self.template.end]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": self.names[self.template.end],
-            "pad_token": self.names[self.template.end],
+            "bos_token": prefix[0] if prefix else None,
+            "eos_token": end,
+            "pad_token": end,
+            "unk_token": self._json["model"].get("unk_token"),
+            "model_max_length": self._config.get("model_max_length"),
             "clean_up_tokenization_spaces": False,
-            **{key: self._config[key] for key in ("model_max_length",) if key in self._config},
-            **({"unk_token": unknown} if unknown else {}),
+            "chat_template": chat,
         }
-        if self.prefix_ids:
-            config["bos_token"] = self.plain.id_to_token(self.prefix_ids[0])
+        known = {key: value for key, value in config.items() if value is not None}
         (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
-        (folder / "tokenizer_config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
-        chat = chat_template(self.template, bos="bos_token" in config)
+        (folder / "tokenizer_config.json").write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2))
         (folder / "chat_template.jinja").write_text(chat, encoding="utf-8")
         (folder / "template.toml").write_text(template_toml(self.template), encoding="utf-8")
 

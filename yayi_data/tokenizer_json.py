@@ -48,7 +48,7 @@ def control_names(
     A token that `existing` places at an id is the added token there, if there is one; one that it calls "eos"
     is the tokenizer's end of text, if it names one. Any other keeps its name.
     """
-    added = {token["id"]: token["content"] for token in tokenizer.get("added_tokens") or []}
+    added = {token.get("id"): token.get("content") for token in tokenizer.get("added_tokens") or []}
     held = {token: eos if where == "eos" else added.get(where) for token, where in existing.items()}
     return {token: held.get(token) or token for token in control}
 
@@ -85,6 +85,13 @@ def reserved(tokenizer: Json, control: Collection[str]) -> dict[str, int]:
     return {
         t["content"]: t["id"] for t in tokenizer["added_tokens"] if t["special"] or t["content"] in control
     }
+
+
+def names_of(tokenizer: Json, ids: Sequence[int]) -> list[str]:
+    """Return the tokens that have these ids."""
+    found = {number: token for token, number in vocabulary(tokenizer["model"]).items() if number in ids}
+    found |= {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
+    return [found[number] for number in ids]
 
 
 def unknown_id(model: Json) -> int | None:
@@ -159,8 +166,16 @@ def _unreachable(model: Json, names: Collection[str]) -> Json:
     if model.get("unk_token") in present:
         changed["unk_token"] = _rename(model["unk_token"], vocab[model["unk_token"]], present)
     if model["type"] == "BPE":
-        changed["merges"] = [merge for merge in model["merges"] if present.isdisjoint(_named(merge))]
+        changed["merges"] = _merges_without(model["merges"], present)
     return changed
+
+
+def _merges_without(merges: list[Any], names: set[str]) -> list[Any]:
+    if isinstance(merges[0], str):  # one search through all of them spares most vocabularies the loop
+        run_together = "\n".join(merges).replace(" ", "")
+        if not any(name in run_together for name in names):
+            return merges
+    return [merge for merge in merges if names.isdisjoint(_named(merge))]
 
 
 def _rename(token: str, number: int, names: set[str]) -> str:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yayi_data.errors import DataError
-from yayi_data.template import Control, Layout, Rendered
+from yayi_data.console import one_line
+from yayi_data.errors import DataError, YayiError
+from yayi_data.template import Control, Layout, Piece, Rendered
 from yayi_data.tokenizer import Tokenizer
 
 _PIECE = -1
@@ -102,12 +103,27 @@ def _table(layout: Layout, tokenizer: Tokenizer) -> Table:
     for element in layout.elements:
         if isinstance(element, Control):
             table.append((tokenizer.control_ids[element.token], element.supervised, 0, 0))
-        else:
+        elif isinstance(element, Piece):
             size = tokenizer.header_bytes(element.header)
             table.append((_PIECE, element.supervised, size, len(element.header)))
+        else:
+            table += [(number, 0, 0, 0) for number in _fixed_ids(element.text, tokenizer)]
     if layout.closed:
         table += [(number, 0, 0, 0) for number in tokenizer.suffix_ids]
     return np.array(table, np.int64)
+
+
+def _fixed_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Encode text that the template itself puts between control tokens: once, whatever the number of rows."""
+    ids, _ = tokenizer.encode_flat([text])
+    found = ids[tokenizer.reserved[ids]]
+    if len(found):
+        token = tokenizer.plain.id_to_token(int(found[0]))
+        raise YayiError(
+            f"the template {one_line(tokenizer.template.name)}: its own text {one_line(text[:80])} would become "
+            f"the control token {token}, which this vocabulary spells itself; change the template's text"
+        )
+    return list(map(int, ids))
 
 
 def _content(rows: Sequence[Rendered], tokenizer: Tokenizer) -> _Content:

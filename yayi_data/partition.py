@@ -21,7 +21,7 @@ from yayi_data.encode import Encoded, ReservedIdError, encode
 from yayi_data.errors import ConversionError, DataError
 from yayi_data.manifest import ShardFacts, canonical, file_facts
 from yayi_data.read import Partition, Source, chunks
-from yayi_data.render import Rendered, render
+from yayi_data.render import Rendered, parts, render
 from yayi_data.shard import Rows, index_part, shard_name, write_shard
 from yayi_data.template import Template, load_template
 from yayi_data.tokenizer import Engine, Tokenizer, load_tokenizer
@@ -109,7 +109,7 @@ def sample(tools: Tools, job: Job) -> list[str]:
     ledger = _Ledger(job.partition.source)
     lenient = replace(job, on_problem="drop")
     drafts = (_draft(tools, lenient, chunk, ledger) for chunk in chunks(job.partition, _SAMPLE_RECORDS))
-    return [text for draft in drafts for rendered in draft.rendered for text in rendered.texts]
+    return list(dict.fromkeys(part for draft in drafts for one in draft.rendered for part in parts(one)))
 
 
 def pack_partition(tools: Tools, job: Job) -> Unit:

@@ -31,10 +31,19 @@ def main() -> int:
     title("A base model with YaYi's control tokens (random weights here; YaYi or Llama in earnest)")
     run("yayi-train", "prepare", "data/tiny", "--template", "yayi", "--output", f"{RUN}/base")
     title("Tokens and loss masks, computed once")
-    run("yayi-data", "pack", f"{RUN}/chat.json", MULTI, "--tokenizer", f"{RUN}/base", "--output", f"{RUN}/packed")
+    run(
+        "yayi-data",
+        "pack",
+        f"{RUN}/chat.json",
+        MULTI,
+        "--tokenizer",
+        f"{RUN}/base",
+        "--output",
+        f"{RUN}/packed",
+    )
     run("yayi-data", "verify", f"{RUN}/packed")
     title("One conversation as the model sees it: what stands in brackets or colour is learnt")
-    run("yayi-data", "inspect", f"{RUN}/packed", "--source", "chat.json:1")
+    run("yayi-data", "inspect", f"{RUN}/packed", "--row", "0")
     title("Training: the loss falls until the examples are learnt")
     train()
     title("Ask the model")
@@ -46,14 +55,14 @@ def main() -> int:
 
 def title(text: str) -> None:
     """Begin a part of the demo."""
-    console.print(Text(f"\n{text}", style="bold"))
+    console.print(Text(f"\n{text}", style="bold"), soft_wrap=True)
 
 
 def run(*command: str) -> None:
     """Show a command and run it."""
     console.print(Text(f"$ {' '.join(command)}", style="cyan"), soft_wrap=True)
     sys.stdout.flush()
-    outcome = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT)
+    outcome = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT)  # noqa: S603 - our own commands
     if outcome.returncode:
         sys.exit(outcome.returncode)
 
@@ -64,14 +73,24 @@ def train() -> None:
         *("yayi-train", "run", "--data-path", f"{RUN}/packed", "--input-model", f"{RUN}/base"),
         *("--local-output-dir", f"{RUN}/model", "--deepspeed", "zero0", "--seq-len", "512"),
         *("--per-device-train-batch-size", "4", "--max-steps", str(STEPS), "--lr", "2e-3"),
-        *("--warmup-steps", "10", "--scheduler", "cosine", "--no-gradient-checkpointing", "--save-steps", "1000"),
+        *(
+            "--warmup-steps",
+            "10",
+            "--scheduler",
+            "cosine",
+            "--no-gradient-checkpointing",
+            "--save-steps",
+            "1000",
+        ),
     )
     lines = (ROOT / RUN / "model" / "metrics.jsonl").read_text().splitlines()
     losses = {entry["step"]: entry["loss"] for entry in map(json.loads, lines) if "loss" in entry}
     shown = sorted({1, *range(STEPS // 8, STEPS + 1, STEPS // 8)} & losses.keys())
     highest = max(losses[step] for step in shown)
     for step in shown:
-        console.print(f"  step {step:>4}  loss {losses[step]:6.3f}  {'█' * max(1, round(40 * losses[step] / highest))}")
+        console.print(
+            f"  step {step:>4}  loss {losses[step]:6.3f}  {'█' * max(1, round(40 * losses[step] / highest))}"
+        )
 
 
 if __name__ == "__main__":

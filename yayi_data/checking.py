@@ -58,19 +58,20 @@ class FileFacts:
 class ValidateResult:
     """All files, the number of problems by rule, and the problems themselves, file by file, by place.
 
-    Problems of the baseline are in `known` only. `failing` counts those that make the run fail.
+    Problems of the baseline are in `known` only.
     """
 
     files: list[FileFacts] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     known: int = 0
-    failing: int = 0
+    errors: int = 0
+    strict: bool = False
 
     @property
     def ok(self) -> bool:
         """Tell whether the data passed."""
-        return not self.failing
+        return not (self.counts if self.strict else self.errors)
 
     @property
     def records(self) -> int:
@@ -205,11 +206,10 @@ class _Gathered:
 
     def __init__(self, options: ValidateOptions) -> None:
         self.baseline = load_baseline(options.baseline) if options.baseline else None
-        self.strict = options.strict
         self.severity = {rule: Severity(level) for rule, level in options.severity}
         self.most = min(options.max_problems or MOST_KEPT, MOST_KEPT)
         self.repeats = Repeats()
-        self.result = ValidateResult()
+        self.result = ValidateResult(strict=options.strict)
         self.by_file: dict[str, list[Problem]] = {}
         self.lines = self.records = self.position = 0
 
@@ -244,7 +244,7 @@ class _Gathered:
             return
         found = problem._replace(severity=self.severity.get(problem.rule, problem.severity))
         self.result.counts[found.rule] += 1
-        self.result.failing += self.strict or found.severity is Severity.ERROR
+        self.result.errors += found.severity is Severity.ERROR
         if self.result.counts[found.rule] <= self.most:
             self.by_file[found.path].append(found)
 
@@ -266,3 +266,8 @@ class _Gathered:
 
 
 EMPTY = "the file holds no records: was the step before this one cut short?"
+
+
+def total_bytes(paths: Iterable[str]) -> int:
+    """Return the bytes of the inputs whose size is known without reading them."""
+    return sum(source.size or 0 for source in open_sources(list(paths)))

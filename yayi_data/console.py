@@ -11,7 +11,7 @@ import typer
 from yayi_data.errors import YayiError
 
 # C0 and C1 controls, line and paragraph separators, bidirectional and zero-width controls, lone surrogates.
-_UNSAFE = re.compile(
+UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
@@ -21,7 +21,7 @@ def visible(text: str) -> str:
 
     Tabs and newlines stay; use `one_line` where they may not.
     """
-    return _UNSAFE.sub(lambda m: _escape(m.group()), text)
+    return UNSAFE.sub(lambda m: _escape(m.group()), text)
 
 
 def one_line(text: str) -> str:

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it, so that `--help` and usage errors answer at once.
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -139,11 +140,12 @@ def _one_voice(arguments: list[str], *, debug: bool) -> object:
         return app(arguments, prog_name="yayi-train", standalone_mode=False)
     except (YayiError, typer.TyperException):
         if local_rank() and not debug:
-            time.sleep(_PATIENCE)  # a launcher ends the others within a second of the first one's exit
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(_PATIENCE)  # a launcher ends the others within a second or two of the first one's exit
         raise
 
 
-_PATIENCE = 5.0
+_PATIENCE = 20.0
 
 if __name__ == "__main__":
     main()

@@ -228,7 +228,7 @@ def _weights(text: str | None) -> dict[str, float]:
             weights[name.strip()] = float(weight)
         except ValueError:
             equals = ""
-        if not equals or not 0 <= weights.get(name.strip(), -1) < float("inf"):
+        if not equals or not name.strip() or not 0 <= weights.get(name.strip(), -1) < float("inf"):
             raise YayiError(
                 f"--mix has {part!r}; expected NAME=WEIGHT with a weight of 0 or more, as in general=0.5"
             )

@@ -137,18 +137,24 @@ def read_deepspeed(name: str) -> DeepSpeedFile:
 def unsupported(values: dict[str, Any]) -> str | None:
     """Return what DeepSpeed would take and yayi-train cannot, None where all is fine."""
     for key in sorted(values.keys() & UNSUPPORTED):
-        value = values[key]
-        off = value.get("enabled") is False if isinstance(value, dict) else value in (False, None)
-        if not off:
+        if not _is_off(values[key]):
             return f"{key} is not supported by yayi-train; remove it"
-    stage = values.get("zero_optimization", {}).get("stage", 0)
+    zero = values.get("zero_optimization", {})
+    stage = zero.get("stage", 0)
     if stage not in WORDS.values():
         return f"zero_optimization/stage is {stage!r}; expected 0, 1, 2 or 3"
-    if stage == 0 and values["zero_optimization"].get("offload_optimizer"):
+    if stage == 0 and zero.get("offload_optimizer"):
         return "zero_optimization/offload_optimizer needs a stage of 1 or more"
-    if stage < 3 and values.get("zero_optimization", {}).get("offload_param"):
+    if stage < 3 and zero.get("offload_param"):
         return "zero_optimization/offload_param needs stage 3"
     return _unknown_params(values)
+
+
+def _is_off(value: Any) -> bool:
+    """Tell whether a setting is switched off, or 1 where it is a factor or a size."""
+    if isinstance(value, dict):
+        return value.get("enabled") is False
+    return value is None or value is False or (value == 1 and value is not True)
 
 
 def _unknown_params(values: dict[str, Any]) -> str | None:

@@ -95,6 +95,22 @@ def deepspeed_config(config: Config, layout: Layout, *, universal: bool = False)
     }
 
 
+def refuse_unknown_sections(config: Config) -> None:
+    """Raise YayiError where DeepSpeed does not know a key or value of the ZeRO section."""
+    import_deepspeed()
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+    from pydantic import ValidationError
+
+    try:
+        DeepSpeedZeroConfig(**config.deepspeed["zero_optimization"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "/".join(map(str, first["loc"]))
+        raise YayiError(
+            f"--deepspeed: zero_optimization/{place}: {first['msg']}; remove or correct it"
+        ) from None
+
+
 def _compiled_offload(config: Config) -> bool:
     """Tell whether the optimizer is DeepSpeed's for states in CPU memory, which has to be compiled."""
     offload = config.deepspeed["zero_optimization"].get("offload_optimizer") or {}

@@ -12,7 +12,14 @@ from transformers import AutoConfig, PreTrainedModel
 
 from yayi_data.errors import YayiError
 from yayi_train.folders import new_folder
-from yayi_train.model import copy_tokenizer, generation_config, load_base, model_folder, save_final
+from yayi_train.model import (
+    copy_tokenizer,
+    generation_config,
+    load_base,
+    model_folder,
+    save_final,
+    whole_files,
+)
 from yayi_train.vocabulary import Vocabulary, grow_vocabulary, written_vocabulary
 
 ALL_LINEAR = "all-linear"
@@ -29,7 +36,6 @@ def inject(
     which the adapter remembers.
     """
     config = LoraConfig(
-        base_model_name_or_path=str(Path(base).resolve()) if Path(base).exists() else base,
         r=rank,
         lora_alpha=alpha,
         lora_dropout=0.0,
@@ -38,7 +44,9 @@ def inject(
         trainable_token_indices=_token_tables(model, new_ids),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    adapted: PeftModel = get_peft_model(model, config, autocast_adapter_dtype=False)
+    config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).exists() else base
+    return adapted
 
 
 def check_modules(model: PreTrainedModel, modules: list[str]) -> list[str]:
@@ -112,7 +120,8 @@ def load_adapter(folder: Path, dtype: torch.dtype, device: torch.device | str = 
     vocabulary = written_vocabulary(folder)
     if vocabulary is not None:
         grow_vocabulary(model, vocabulary)
-    return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+    with whole_files(folder):
+        return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
 
 
 def base_folder(adapter: Path) -> Path:

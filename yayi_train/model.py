@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
@@ -56,9 +57,10 @@ def load_base(
     }
     if not any(folder.glob("*.safetensors")):
         return _random(folder, options).to(device)
-    model, found = AutoModelForCausalLM.from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
-    )
+    with whole_files(folder):
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+        )
     left_out = sorted(map(str, (*found["missing_keys"], *found["mismatched_keys"])))
     if left_out:
         raise YayiError(
@@ -67,6 +69,17 @@ def load_base(
         )
     base: PreTrainedModel = model.to(device)
     return base
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[None]:
+    """Tell a file of weights that is cut or no safetensors at all by one sentence."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise YayiError(
+            f"{folder}: its weights cannot be read, copy them again: {one_line(str(error))}"
+        ) from error
 
 
 def read_config(folder: Path, trust_remote_code: bool = False) -> Any:

@@ -1,6 +1,7 @@
 """What the libraries would print on their own account stays off the terminal."""
 
 import os
+import warnings
 
 
 def quiet_libraries() -> None:
@@ -9,6 +10,7 @@ def quiet_libraries() -> None:
     from transformers.utils import logging
 
     logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     logging.disable_progress_bar()
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

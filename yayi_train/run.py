@@ -20,10 +20,12 @@ def run(flags: Flags) -> None:
     if start.finished and not flags.dry_run:
         _say_once(f"{start.folder}: the run is finished; its model is in {start.folder / FINAL}")
         return
+    from yayi_train.engine import refuse_unknown_sections
     from yayi_train.quiet import quiet_libraries
     from yayi_train.skeleton import refuse_early
 
     quiet_libraries()
+    refuse_unknown_sections(start.config)
     vocabulary = refuse_early(start.config, start.corpus.folder)
     if flags.dry_run:
         _tell_plan(start, vocabulary)

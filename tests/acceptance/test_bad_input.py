@@ -1,4 +1,4 @@
-"""Bad input through the real command: one clear line naming the place, the right exit code, nothing left behind."""
+"""Bad input through the real command: one clear line with the place, the right code, nothing left behind."""
 
 import re
 import subprocess
@@ -23,11 +23,26 @@ CASES = [
     Case("missing file", PACK.format(source="gone.jsonl", tokenizer="tok"), 2, r"gone\.jsonl: no such file"),
     Case("empty file", PACK.format(source="empty.json", tokenizer="tok"), 1, r"empty\.json: .*no records"),
     Case("not JSON", PACK.format(source="prose.json", tokenizer="tok"), 1, r"prose\.json:1:1: syntax"),
-    Case("wrong dialect", PACK.format(source="other.jsonl", tokenizer="tok"), 1, r"other\.jsonl.*dialect|record"),
+    Case(
+        "wrong dialect",
+        PACK.format(source="other.jsonl", tokenizer="tok"),
+        1,
+        r"other\.jsonl.*dialect|record",
+    ),
     Case("missing tokenizer", PACK.format(source="a.jsonl", tokenizer="gone"), 2, r"gone: .*"),
-    Case("folder without one", PACK.format(source="a.jsonl", tokenizer="bare"), 2, r"bare: .*no tokenizer\.json"),
+    Case(
+        "folder without one",
+        PACK.format(source="a.jsonl", tokenizer="bare"),
+        2,
+        r"bare: .*no tokenizer\.json",
+    ),
     Case("broken tokenizer", PACK.format(source="a.jsonl", tokenizer="broken"), 2, r"broken.*not valid JSON"),
-    Case("unknown template", PACK.format(source="a.jsonl", tokenizer="tok") + " --template yi", 2, r"yi: choose one"),
+    Case(
+        "unknown template",
+        PACK.format(source="a.jsonl", tokenizer="tok") + " --template yi",
+        2,
+        r"yi: choose one",
+    ),
     Case("output exists", "pack a.jsonl --tokenizer tok --output bare", 2, r"bare: exists already"),
     Case("no option", "pack a.jsonl --tokenizer tok", 2, r"Missing option '--output'"),
     Case("verify nothing", "verify gone", 2, r"gone: there is no such folder"),
@@ -35,7 +50,9 @@ CASES = [
     Case("inspect raw without tokenizer", "inspect a.jsonl", 2, r"a\.jsonl: .*--tokenizer"),
     Case("convert a missing file", "convert gone --to alpaca --output o.jsonl", 2, r"gone: no such file"),
     Case("convert onto its input", "convert a.jsonl --to alpaca --output a.jsonl", 2, r"a\.jsonl"),
-    Case("convert what is not JSON", "convert prose.json --to alpaca --output o.jsonl", 1, r"prose\.json:1:1"),
+    Case(
+        "convert what is not JSON", "convert prose.json --to alpaca --output o.jsonl", 1, r"prose\.json:1:1"
+    ),
     Case("validate a missing file", "validate gone.jsonl", 2, r"gone\.jsonl: no such file"),
 ]
 
@@ -57,7 +74,10 @@ def place(tmp_path: Path, byte_level: Path) -> Path:
 def test_bad_input_gets_one_clear_line(case: Case, place: Path) -> None:
     before = sorted(path.name for path in place.iterdir())
     outcome = subprocess.run(
-        [sys.executable, "-m", "yayi_data.cli", *case.arguments.split()], cwd=place, capture_output=True, text=True
+        [sys.executable, "-m", "yayi_data.cli", *case.arguments.split()],
+        cwd=place,
+        capture_output=True,
+        text=True,
     )
     assert outcome.returncode == case.code, outcome.stderr
     said = outcome.stderr.strip()

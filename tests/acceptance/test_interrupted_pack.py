@@ -46,7 +46,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("source") / "a.jsonl"
     texts = random.Random(1)
     records: list[object] = [
-        {"instruction": f"【媒宣领域任务】第{n}题", "output": "答" * texts.randrange(1, 60)} for n in range(200)
+        {"instruction": f"【媒宣领域任务】第{n}题", "output": "答" * texts.randrange(1, 60)}
+        for n in range(200)
     ]
     records[7::50] = [{"instruction": "x"}] * len(records[7::50])
     path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in records))

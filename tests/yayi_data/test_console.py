@@ -54,7 +54,9 @@ def test_an_unexpected_error_is_not_hidden() -> None:
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
-    script = "from yayi_data.console import run; import sys; sys.exit(run(lambda: print('x' * 10**6), debug=False))"
+    script = (
+        "import sys; from yayi_data.console import run; sys.exit(run(lambda: print('x' * 10**6), debug=0))"
+    )
     writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert writer.stdout is not None
     assert writer.stderr is not None

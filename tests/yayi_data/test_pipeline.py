@@ -30,12 +30,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_every_record_is_a_row_or_a_drop_with_its_line(tmp_path: Path, byte_level: Path) -> None:
-    source = lines(tmp_path / "a.jsonl", [record(1), {"instruction": "x"}, record(3, output="长" * 500), record(4)])
+    source = lines(
+        tmp_path / "a.jsonl", [record(1), {"instruction": "x"}, record(3, output="长" * 500), record(4)]
+    )
     result = packed(tmp_path / "out", source, byte_level, on_problem="drop", max_length=400)
     assert result.manifest.ledger.read == 4
     assert result.manifest.ledger.kept == result.manifest.rows == 2
     drops = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
-    assert [(drop["path"], drop["line"], drop["record"]) for drop in drops] == [("a.jsonl", 2, 1), ("a.jsonl", 3, 2)]
+    assert [(drop["path"], drop["line"], drop["record"]) for drop in drops] == [
+        ("a.jsonl", 2, 1),
+        ("a.jsonl", 3, 2),
+    ]
     assert drops[1]["reason"] == "too-long"
     assert sum(result.manifest.ledger.dropped.values()) == 2
 

@@ -34,7 +34,7 @@ def pack(folder: Path, records: Sequence[dict], tokenizer: Path = DATA / "tiny",
             workers=1,
             tokenizer_engine="reference",
             **options,
-        )  # fmt: skip
+        )
     )
     return folder
 

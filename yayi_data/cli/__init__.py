@@ -12,6 +12,8 @@ from yayi_data import __version__
 from yayi_data.cli.convert import convert
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
+from yayi_data.cli.rules import rules
+from yayi_data.cli.validate import validate
 from yayi_data.cli.verify import verify
 from yayi_data.console import run
 
@@ -21,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(validate)
+app.command()(rules)
 app.command()(convert)
 app.command()(pack)
 app.command()(inspect)

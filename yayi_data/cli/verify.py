@@ -17,14 +17,16 @@ def verify(
     """
     from yayi_data.console import visible
     from yayi_data.manifest import load
+    from yayi_data.progress import Progress
     from yayi_data.verify import verify
 
-    findings = list(verify(folder))
+    total = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    with Progress("verifying", total) as progress:
+        findings = verify(folder, progress.advance)
     for finding in findings:
         typer.echo(visible(f"{finding.file}: {finding.message}"))
-    if not findings:
-        manifest = load(folder)
-        typer.echo(
-            f"{folder}: clean, {len(manifest.shards)} shards, {manifest.rows:,} rows, {manifest.tokens:,} tokens"
-        )
-    return 1 if findings else 0
+    if findings:
+        return 1
+    whole = load(folder)
+    typer.echo(visible(f"{folder}: clean, {whole.rows:,} conversations, {whole.tokens:,} tokens"))
+    return 0

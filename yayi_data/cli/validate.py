@@ -1,0 +1,115 @@
+"""`yayi-data validate`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from yayi_data.checking import ValidateOptions, ValidateResult
+
+Format = Literal["text", "json", "github", "sarif", "junit"]
+_SHOWN = {"text": 10, "github": 10}
+_RULES = "RULE,.."
+
+
+def validate(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, URLs, or -.")],
+    dialect: Annotated[
+        Literal["auto", "alpaca", "multi-turn", "sharegpt", "messages"] | None,
+        typer.Option(help="The dialect of the records; auto finds it in each file."),
+    ] = None,
+    report: Annotated[Format, typer.Option("--format", help="How the problems are shown.")] = "text",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report here, not to stdout.")
+    ] = None,
+    select: Annotated[
+        str | None, typer.Option(metavar=_RULES, help="Only these rules; `schema` stands for all schema-….")
+    ] = None,
+    ignore: Annotated[str | None, typer.Option(metavar=_RULES, help="All rules but these.")] = None,
+    strict: Annotated[bool | None, typer.Option("--strict/--no-strict", help="Warnings fail too.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A JSON report: the problems in it are known, and pass.")
+    ] = None,
+    max_problems: Annotated[
+        int | None, typer.Option(min=1, help="Problems shown of each rule; text and github: 10, else all.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N records of each file.")] = None,
+    domains: Annotated[str | None, typer.Option(metavar="FILE", help="More domain tags, in TOML.")] = None,
+    template: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE.toml", help="Whose control tokens texts must not hold.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the output is the same for any number.")
+    ] = None,
+) -> int:
+    """Check every record: JSON, encoding, schema, roles, tags, duplicates; each problem at its exact place.
+
+    Defaults may stand in yayi.toml or under [tool.yayi-data] in pyproject.toml. Exits 0 when there is no
+    error, 1 otherwise.
+
+    Example: yayi-data validate data/ --format github --strict
+    """
+    from yayi_data.checking import ValidateOptions
+    from yayi_data.settings import load_settings
+
+    given = {
+        "dialect": dialect,
+        "select": _listed(select),
+        "ignore": _listed(ignore),
+        "strict": strict,
+        "baseline": baseline,
+        "max_problems": max_problems,
+        "limit": limit,
+        "domains": domains,
+        "template": template,
+        "workers": workers,
+    }
+    settings: dict[str, Any] = {"max_problems": _SHOWN.get(report)} | load_settings(Path.cwd())
+    settings |= {name: value for name, value in given.items() if value is not None}
+    result = _watched(ValidateOptions(tuple(paths), **settings))
+    _write(result, report, output)
+    return 0 if result.ok else 1
+
+
+def _listed(names: str | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def _watched(options: "ValidateOptions") -> "ValidateResult":
+    """Validate, with a progress bar where a person watches."""
+    from yayi_data.checking import total_bytes, validate_paths
+    from yayi_data.console import on_terminal
+
+    if not on_terminal() or (total := total_bytes(options.paths)) < _LONG:
+        return validate_paths(options)
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("validate", total=total)
+        return validate_paths(options, lambda done: bar.advance(task, done))
+
+
+_LONG = 64 << 20
+"""Bytes from which on a run takes long enough to watch."""
+
+
+def _write(result: "ValidateResult", report: Format, output: Path | None) -> None:
+    from yayi_data.atomic import write_atomically
+    from yayi_data.console import say
+    from yayi_data.report import REPORTS, append_step_summary, text
+    from yayi_data.reports.words import verdict
+
+    colour = output is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    written = text(result, colour=colour) if report == "text" else REPORTS[report](result)
+    if report == "github":
+        append_step_summary(result)
+    if output is None:
+        sys.stdout.write(written)
+    else:
+        write_atomically(output, written.encode())
+        say(f"{verdict(result)}; see {output}")

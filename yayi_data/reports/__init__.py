@@ -1,0 +1,1 @@
+"""The formats in which a validation is reported, one a file."""

@@ -1,0 +1,45 @@
+"""The JSON report: one object, whose shape scripts rely on."""
+
+import json
+from typing import Any
+
+from yayi_data.baseline import fingerprint
+from yayi_data.checking import ValidateResult
+from yayi_data.console import UNSAFE
+from yayi_data.types import Problem
+
+
+def json_report(result: ValidateResult) -> str:
+    """Return the report as JSON."""
+    report = {
+        "ok": result.ok,
+        "records": result.records,
+        "files": [
+            {"path": f.path, "dialect": f.dialect or None, "records": f.records, "bytes": f.bytes}
+            for f in result.files
+        ],
+        "counts": dict(result.counts),
+        "known": result.known,
+        "problems": [_problem(problem) for problem in result.problems],
+    }
+    return written(report)
+
+
+def written(report: object) -> str:
+    """Write JSON in which no character can steer a terminal: they stand as escapes, so nothing is lost."""
+    text = json.dumps(report, ensure_ascii=False, indent=2)
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "path": problem.path,
+        "line": problem.line,
+        "column": problem.column,
+        "record": problem.record,
+        "pointer": problem.pointer,
+        "rule": problem.rule,
+        "severity": problem.severity.value,
+        "message": problem.message,
+        "fingerprint": fingerprint(problem),
+    }

@@ -26,14 +26,14 @@ Table = NDArray[np.int64]
 class Encoded(NamedTuple):
     """Encoded conversations, flat: row i is `ids[offsets[i]:offsets[i + 1]]`, and the same of `mask`.
 
-    `mask` is True where a token is supervised; `straddling` counts the tokens that cover the end of a header
-    and the beginning of a reply, which are supervised.
+    `mask` is True where a token is supervised; `straddling` counts each row's tokens that cover the end of a
+    header and the beginning of a reply, which are supervised.
     """
 
     ids: NDArray[np.int32]
     mask: NDArray[np.bool_]
     offsets: NDArray[np.int64]
-    straddling: int
+    straddling: NDArray[np.int64]
 
 
 class ReservedIdError(DataError):
@@ -72,11 +72,13 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
 
     learnt = np.flatnonzero(elements[pieces, _SUPERVISED])
     plain = np.where(elements[:, _SUPERVISED], 0, lengths)
-    headers, straddling = _header_tokens(elements[pieces[learnt]], learnt, content, tokenizer)
+    headers, straddles = _header_tokens(elements[pieces[learnt]], learnt, content, tokenizer)
     plain[pieces[learnt]] = headers
     runs = np.stack([plain, lengths - plain], axis=1).ravel()
     mask = np.repeat(np.tile([False, True], len(elements)), runs)
-    return Encoded(ids, mask, _ends(lengths)[_ends(row_elements)], straddling)
+    ends = _ends(row_elements)
+    straddling = np.searchsorted(ends, pieces[learnt[straddles]], side="right") - 1
+    return Encoded(ids, mask, _ends(lengths)[ends], np.bincount(straddling, minlength=len(rows)))
 
 
 def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -142,8 +144,8 @@ def _content(rows: Sequence[Rendered], tokenizer: Tokenizer) -> _Content:
 
 def _header_tokens(
     elements: Table, pieces: NDArray[np.int64], content: _Content, tokenizer: Tokenizer
-) -> tuple[NDArray[np.int64], int]:
-    """Return how many tokens of each of these pieces lie within its header, and how many straddle its end.
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return how many tokens of each of these pieces lie within its header, and whether one straddles its end.
 
     Since no token is empty, they are among the first few, as many as the header has bytes. Where the length
     of one of these is unknown, the reference's offsets decide.
@@ -162,4 +164,4 @@ def _header_tokens(
         border = elements[i, _HEADER_CHARACTERS]
         counts[i] = sum(end <= border for _, end in spans)
         straddles[i] = any(start < border < end for start, end in spans)
-    return counts, int(straddles.sum())
+    return counts, straddles

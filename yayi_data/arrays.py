@@ -4,7 +4,7 @@ A stretch at a time is scanned and parsed at once (`spans`). Where that fails, r
 with the strict scanner, which names the fault, and reading goes on at the next plausible record start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class ArrayReader:
         self.taken = self._nothing()
         self.size = 0
         self.problems: list[Problem] = []
-        self.state = self._opening if place.offset == 0 else self._element
+        self.state: Callable[[], Chunk | None] = self._opening if place.offset == 0 else self._element
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield chunks until the array, or its part, ends."""
@@ -86,7 +86,8 @@ class ArrayReader:
     def _first(self) -> Chunk | None:
         """Expect a record or the end of an empty array."""
         if self._head() == b"]":
-            return self._close()
+            self._close()
+            return None
         self.state = self._element
         return self._element()
 
@@ -95,12 +96,16 @@ class ArrayReader:
         head = self._head()
         if head == b"]":
             self._report("syntax", "expected a record after the comma, found ]: remove the last comma")
-            return self._close()
+            self._close()
+            return None
         if head == b",":
             self._report("syntax", "expected a record, found ',': remove one of the two commas")
             self.text.position += 1
             return None
-        return self._stretch() if head == b"{" else self._single()
+        if head == b"{":
+            return self._stretch()
+        self._single()
+        return None
 
     def _between(self) -> None:
         """Expect a comma or the array's end; a record that begins here lacks its comma."""
@@ -145,11 +150,10 @@ class ArrayReader:
         spans, window = self._spans_ahead()
         if not spans.starts and len(text.data) - text.position < 2 * BLOCK_BYTES and text.more():
             spans, window = self._spans_ahead()
-        if not spans.starts or spans.starts[0]:
-            return self._single()
-        values = parse_all(window, spans)
+        values = parse_all(window, spans) if spans.starts and spans.starts[0] == 0 else None
         if values is None:
-            return self._one_by_one(window, spans)
+            self._one_by_one(window, spans)
+            return None
         self.window = min(self.window * 2, BLOCK_BYTES)
         return self._chunk(window[: spans.ends[-1]], spans, values)
 
@@ -181,6 +185,9 @@ class ArrayReader:
 
     def _one_by_one(self, window: bytes, spans: Spans) -> None:
         """Take records as long as each parses on its own, then look closely at the one that does not."""
+        if not spans.starts or spans.starts[0]:
+            self._single()
+            return
         self.window = _SMALL
         begin = self.text.position
         for i, (start, end) in enumerate(zip(*spans, strict=True)):
@@ -209,6 +216,9 @@ class ArrayReader:
         found, following = self._scanned()
         data, begin = self.text.data, self.text.position
         fault = found.syntax or self._misplaced(found, following)
+        if self.text.damage and found.end >= len(data):
+            fault = Fault(begin, "compression", self.text.damage)
+            self.text.damage = ""
         if fault is None:
             self._take(data[begin : found.end])
             self.text.position = found.end
@@ -264,7 +274,7 @@ def _parses(raw: bytes) -> bool:
 
 
 def _places(data: bytes, starts: list[int], line: int, column: int) -> tuple[list[int], list[int]]:
-    """Return the lines and columns of `starts` in `data`, which begins at the given ones and is valid UTF-8."""
+    """Return the lines and columns of `starts` in `data`: valid UTF-8 that begins at the given ones."""
     text = np.frombuffer(data, np.uint8)
     at = np.asarray(starts)
     breaks = np.flatnonzero(text == 0x0A)

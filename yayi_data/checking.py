@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 
 from yayi_data.baseline import load_baseline
@@ -85,7 +86,6 @@ class _Job:
 
     source: Source
     dialect: str
-    rules: RuleSet
     limit: int | None
     start: int = 0
     end: int = -1
@@ -102,32 +102,39 @@ class _Part:
     lines: int = 0
 
 
-def validate_paths(options: ValidateOptions, advance: Callable[[int], None] = lambda _: None) -> ValidateResult:
+def validate_paths(
+    options: ValidateOptions, advance: Callable[[int], None] = lambda _: None
+) -> ValidateResult:
     """Check every record of every file in one pass; `advance` is told the bytes done since it was last told.
 
     Raises YayiError where a path, a rule or the baseline is not what it should be; bad data never raises.
     """
     gathered = _Gathered(options)
-    rules = RuleSet(
-        selected(options.select, options.ignore),
-        load_template(options.template).control,
-        load_registry(options.domains),
-    )
-    for job, parts in _results(_jobs(options, rules), _workers(options)):
+    load = partial(_rules, options)
+    load()  # a wrong rule, template or domain file is told before any data is read
+    for job, parts in _results(_jobs(options), options.workers or os.cpu_count() or 1, load):
         gathered.begin(job)
         for part in parts:
             advance(gathered.add(part))
     return gathered.finish()
 
 
+def _rules(options: ValidateOptions) -> RuleSet:
+    return RuleSet(
+        selected(options.select, options.ignore),
+        load_template(options.template).control,
+        load_registry(options.domains),
+    )
+
+
 # The work, and who does it
 
 
-def _jobs(options: ValidateOptions, rules: RuleSet) -> list[_Job]:
+def _jobs(options: ValidateOptions) -> list[_Job]:
     jobs = []
     for source in open_sources(options.paths):
         dialect = _dialect(source) if options.dialect == "auto" else options.dialect
-        job = _Job(source, dialect, rules, options.limit)
+        job = _Job(source, dialect, options.limit)
         jobs += _stretches(job) if dialect and options.limit is None else [job]
     return jobs
 
@@ -148,17 +155,16 @@ def _stretches(job: _Job) -> list[_Job]:
     return [replace(job, start=start, end=end) for start, end in pairwise(borders)]
 
 
-def _workers(options: ValidateOptions) -> int:
-    return options.workers or os.cpu_count() or 1
-
-
-def _results(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, Iterable[_Part]]]:
+def _results(
+    jobs: list[_Job], workers: int, load: Callable[[], RuleSet]
+) -> Iterator[tuple[_Job, Iterable[_Part]]]:
     small = sum(job.source.size or 0 for job in jobs if job.start == 0) < JOB_BYTES
     if workers == 1 or len(jobs) == 1 or small or any(job.source.one_shot for job in jobs):
-        yield from ((job, _parts(job)) for job in jobs)
+        rules = load()
+        yield from ((job, _parts(rules, job)) for job in jobs)
     else:
         with _same_hashes():
-            yield from zip(jobs, run(_all_parts, jobs, workers), strict=True)
+            yield from zip(jobs, run(_all_parts, jobs, workers, load), strict=True)
 
 
 @contextmanager
@@ -174,26 +180,26 @@ def _same_hashes() -> Iterator[None]:
         del os.environ["PYTHONHASHSEED"]
 
 
-def _all_parts(job: _Job) -> list[_Part]:
-    return list(_parts(job))
+def _all_parts(rules: RuleSet, job: _Job) -> list[_Part]:
+    return list(_parts(rules, job))
 
 
-def _parts(job: _Job) -> Iterator[_Part]:
+def _parts(rules: RuleSet, job: _Job) -> Iterator[_Part]:
     if job.start == 0 and job.end < 0:
-        yield from (_part(job, chunk) for chunk in chunks_of(job.source, job.limit))
+        yield from (_part(rules, job, chunk) for chunk in chunks_of(job.source, job.limit))
         return
     reader = LineReader(job.source, blocks(job.source, job.start, job.end), Place(job.start))
     for chunk in reader.chunks():
-        yield _part(job, chunk)
+        yield _part(rules, job, chunk)
     yield _Part(0, [], None, reader.offset - job.start, reader.line - 1)
 
 
-def _part(job: _Job, chunk: Chunk) -> _Part:
+def _part(rules: RuleSet, job: _Job, chunk: Chunk) -> _Part:
     position = chunk.starts[-1] - job.start if chunk.starts else 0
     if not job.dialect:
-        return _Part(len(chunk), check_syntax(chunk, job.source, job.rules), None, position)
-    checked = check(chunk, job.source, job.dialect, job.rules)
-    compared = job.rules.enabled & REPEAT_RULES
+        return _Part(len(chunk), check_syntax(chunk, job.source, rules), None, position)
+    checked = check(chunk, job.source, job.dialect, rules)
+    compared = rules.enabled & REPEAT_RULES
     found = prints(checked.values, chunk.lines, chunk.columns, job.dialect) if compared else None
     return _Part(len(chunk), checked.problems, found, position)
 

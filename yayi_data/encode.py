@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
-from yayi_data.template import Control, Layout, Piece, Rendered
+from yayi_data.template import Control, Fixed, Layout, Piece, Rendered
 from yayi_data.tokenizer import Tokenizer
 
 _PIECE = -1
@@ -65,8 +65,7 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
     elements, row_elements = _elements([row.layout for row in rows], tokenizer)
     content = _content(rows, tokenizer)
     pieces = np.flatnonzero(elements[:, _ID] == _PIECE)
-    lengths = np.ones(len(elements), np.int64)
-    lengths[pieces] = content.ends - content.starts
+    lengths = _lengths(elements, content)
     ids = np.repeat(elements[:, _ID].astype(np.int32), lengths)
     ids[ids == _PIECE] = content.ids
 
@@ -79,6 +78,27 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
     ends = _ends(row_elements)
     straddling = np.searchsorted(ends, pieces[learnt[straddles]], side="right") - 1
     return Encoded(ids, mask, _ends(lengths)[ends], np.bincount(straddling, minlength=len(rows)))
+
+
+def element_ends(rows: Sequence[Rendered], tokenizer: Tokenizer) -> list[NDArray[np.int64]]:
+    """Return for each row how many tokens come before each element of its layout, and after the last.
+
+    The tokenizer's leading ids are counted, its trailing ones are not.
+    """
+    elements, row_elements = _elements([row.layout for row in rows], tokenizer)
+    content = _content(rows, tokenizer)
+    lengths = _lengths(elements, content)
+    first = len(tokenizer.prefix_ids)
+    tables = np.split(lengths, np.cumsum(row_elements))[: len(rows)]
+    widths = [_widths(row.layout, tokenizer) for row in rows]
+    return [_ends(table)[first + _ends(width)] for table, width in zip(tables, widths, strict=True)]
+
+
+def _lengths(elements: Table, content: _Content) -> NDArray[np.int64]:
+    """Return how many tokens each element is: a control token one, a piece as many as its text has."""
+    lengths = np.ones(len(elements), np.int64)
+    lengths[elements[:, _ID] == _PIECE] = content.ends - content.starts
+    return lengths
 
 
 def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -115,6 +135,13 @@ def _table(layout: Layout, tokenizer: Tokenizer) -> Table:
     return np.array(table, np.int64)
 
 
+def _widths(layout: Layout, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Return how many entries of the table each element of a layout takes."""
+    fixed = [e.text if isinstance(e, Fixed) else "" for e in layout.elements]
+    return np.array([len(_fixed_ids(text, tokenizer)) if text else 1 for text in fixed], np.int64)
+
+
+@lru_cache(maxsize=256)
 def _fixed_ids(text: str, tokenizer: Tokenizer) -> list[int]:
     """Encode text that the template itself puts between control tokens: once, whatever the number of rows."""
     ids, _ = tokenizer.encode_flat([text])

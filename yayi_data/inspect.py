@@ -17,12 +17,12 @@ from rich.text import Text
 
 from yayi_data import plan
 from yayi_data.console import one_line, visible
+from yayi_data.detokenize import Span, spans, supervised_texts, token_texts
 from yayi_data.errors import YayiError
 from yayi_data.index import Index, open_index
 from yayi_data.manifest import MANIFEST, Manifest, load
 from yayi_data.pipeline import DROPPED, TOKENIZER, PackOptions, pack
 from yayi_data.shard import Row, Shards
-from yayi_data.detokenize import Span, spans, supervised_texts, token_texts
 from yayi_data.summary import describe, domain_table, summary
 
 

@@ -50,8 +50,8 @@ class LineReader:
         raws = data.split(b"\n")
         if not raws[-1]:
             raws.pop()
-        lines = list(range(self.line, self.line + len(raws)))
-        chunk = Chunk(self.source.index, self.record, lines, self._starts(raws), raws)
+        end = self.line + len(raws)
+        chunk = Chunk(self.source.index, self.record, list(range(self.line, end)), self._starts(raws), raws)
         if self.offset == 0 and data.startswith(BOM):
             self._without_bom(chunk)
         if b"\r" in data:
@@ -61,7 +61,7 @@ class LineReader:
         if raws:
             chunk = replace(chunk, data=data[chunk.starts[0] - self.offset :])
         self.offset += len(data)
-        self.line += len(lines)
+        self.line = end
         self.record += len(chunk)
         return chunk
 

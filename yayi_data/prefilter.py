@@ -43,7 +43,7 @@ _FLAT = frozenset(["instruction", "input", "output", "system"])
 class Batch:
     """Valid records side by side: parsed, and their bytes.
 
-    `starts` are offsets in the source, as those of a chunk, and `base` is the offset of the data's first byte.
+    `starts` are offsets in the source, as those of a chunk; `base` is that of the data's first byte.
     """
 
     values: list[Any]
@@ -86,11 +86,13 @@ class Batch:
         """Return which record each position in `data` belongs to."""
         if not len(positions):
             return positions
-        return np.searchsorted(self.offsets, positions, "right") - 1
+        found: Positions = np.searchsorted(self.offsets, positions, "right") - 1
+        return found
 
-    def counts(self, positions: Positions) -> npt.NDArray[np.int64]:
+    def counts(self, positions: Positions) -> Positions:
         """Count the positions that fall into each record."""
-        return np.bincount(self.records(positions), minlength=len(self.values))
+        found: Positions = np.bincount(self.records(positions), minlength=len(self.values))
+        return found
 
 
 @dataclass(slots=True)
@@ -264,8 +266,6 @@ def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
     tagged = [text[0] == OPEN and text[1 : text.find(CLOSE, 1, 35)] in known for text in asked]
     opens, closes = (_occurrences(plain, bracket.encode(), 1) for bracket in (OPEN, CLOSE))
     odd: set[int] = set(plain.records(_other_brackets(plain)).tolist())
-    if len(opens) == len(closes) == sum(tagged) and np.array_equal(plain.records(opens), np.flatnonzero(tagged)):
-        return odd
     expected = np.asarray(tagged, np.int64)
     unequal = (plain.counts(opens) != expected) | (plain.counts(closes) != expected)
     return odd.union(np.flatnonzero(unequal).tolist())

@@ -11,10 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from yayi_data.arrays import ArrayReader
 from yayi_data.buffer import Place
 from yayi_data.errors import YayiError
-from yayi_data.lines import LineReader
+from yayi_data.records import record_chunks
 from yayi_data.sources import DamagedStreamError, Source, blocks, open_sources, stored_blocks, unpacked
 from yayi_data.types import Chunk
 
@@ -53,11 +52,6 @@ def chunks_of(source: Source, limit: int | None = None) -> Iterator[Chunk]:
     return chunks(Partition(0, source, 0, -1, 1, 0), limit)
 
 
-def first_chunks(source: Source) -> Iterator[Chunk]:
-    """Yield chunks for a first look, after which even stdin can be read from its beginning."""
-    return _chunks(Partition(0, source, 0, -1, 1, 0), blocks(source, keep=True))
-
-
 def chunks(partition: Partition, limit: int | None = None) -> Iterator[Chunk]:
     """Yield the records of a partition in chunks of about 1 MB; at most `limit` records.
 
@@ -69,9 +63,7 @@ def chunks(partition: Partition, limit: int | None = None) -> Iterator[Chunk]:
 
 def _chunks(partition: Partition, stream: Iterator[bytes]) -> Iterator[Chunk]:
     place = Place(partition.start, partition.line, partition.column, partition.record)
-    if partition.source.kind == "array":
-        return ArrayReader(partition.source, stream, place, whole=partition.end < 0).chunks()
-    return LineReader(partition.source, stream, place).chunks()
+    return record_chunks(partition.source, stream, place, whole=partition.end < 0)
 
 
 def _limited(found: Iterator[Chunk], limit: int) -> Iterator[Chunk]:
@@ -157,7 +149,7 @@ def _copied(stream: Iterator[bytes], path: Path) -> Iterator[bytes]:
 
 
 def _cut_up(source: Source, stream: Iterator[bytes], first: int, size: int) -> tuple[list[Partition], int]:
-    """Find the first record at or after every `size` bytes; return the partitions and the number of records."""
+    """Begin a partition at the first record after every `size` bytes; return them, and how many records."""
     begins, records = [Partition(first, source, 0, -1, 1, 0)], 0
     for chunk in _chunks(begins[0], stream):
         for i in _borders(chunk, begins[-1].start, size):

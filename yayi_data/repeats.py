@@ -163,7 +163,8 @@ class _Earlier:
     def __init__(self, ordinals: Ints, prompts: Ints, records: Ints) -> None:
         self.prompts: dict[int, int] = {}
         self.records: dict[tuple[int, int], int] = {}
-        for ordinal, prompt, record in zip(ordinals.tolist(), prompts.tolist(), records.tolist(), strict=True):
+        rows = zip(ordinals.tolist(), prompts.tolist(), records.tolist(), strict=True)
+        for ordinal, prompt, record in rows:
             self.prompts.setdefault(prompt, ordinal)
             self.records.setdefault((prompt, record), ordinal)
 

@@ -13,11 +13,11 @@ from yayi_data.domains import Registry
 from yayi_data.encode import Encoded, ReservedIdError, encode
 from yayi_data.errors import ConversionError, DataError
 from yayi_data.read import Partition, Source
-from yayi_data.render import Rendered, render
+from yayi_data.render import render
 from yayi_data.shard import Rows, shard_name
-from yayi_data.template import Template, TrainOn
+from yayi_data.template import Rendered, Template, TrainOn
 from yayi_data.tokenizer import Tokenizer
-from yayi_data.truncate import control_borders, shortened
+from yayi_data.truncate import truncate
 from yayi_data.types import Chunk, Conversation, Problem, Severity
 from yayi_data.validate import ERRORS, check
 
@@ -61,7 +61,8 @@ class Draft(NamedTuple):
     def only(self, keep: NDArray[np.bool_]) -> "Draft":
         """Return the entries that are kept."""
         kept = np.flatnonzero(keep).tolist()
-        return Draft(*([column[i] for i in kept] for column in self))
+        columns: tuple[list[Any], ...] = self
+        return Draft(*([column[i] for i in kept] for column in columns))
 
 
 @dataclass(slots=True)
@@ -126,7 +127,7 @@ def kept_rows(tools: Tools, job: Job, draft: Draft, ledger: Ledger) -> Rows:
     keep = (lengths <= job.max_length) & (supervised > 0)
     for i in np.flatnonzero(~keep):
         place = draft.records[i], draft.lines[i]
-        if lengths[i] > job.max_length or cut[i]:
+        if lengths[i] > job.max_length:
             found = f"the conversation has {lengths[i]} tokens, --max-length allows {job.max_length}"
             ledger.drop(place, "too-long", job.on_long, f"{found}; see --on-long")
         else:
@@ -161,16 +162,17 @@ def _truncate(
     tools: Tools, job: Job, draft: Draft, encoded: Encoded
 ) -> tuple[Encoded, NDArray[np.bool_]]:
     """Cut whole exchanges from the end of rows that are too long; return which ones were cut."""
-    control, suffix = tools.tokenizer.control_ids.values(), len(tools.tokenizer.suffix_ids)
+    cut = np.diff(encoded.offsets) > job.max_length
+    long = np.flatnonzero(cut).tolist()
+    if not long:
+        return encoded, cut
+    talks = [draft.talks[i] for i in long]
     rendered = list(draft.rendered)
-    cut = np.zeros(len(rendered), np.bool_)
-    for i in np.flatnonzero(np.diff(encoded.offsets) > job.max_length).tolist():
-        ids = encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]]
-        borders = control_borders(ids[: len(ids) - suffix], control)
-        shorter = shortened(draft.talks[i], tools.template, borders, job.max_length - suffix)
-        if shorter is not None:
-            rendered[i], cut[i] = render(shorter, tools.template, job.train_on), True
-    return (encode(rendered, tools.tokenizer) if cut.any() else encoded), cut
+    shortened = truncate(talks, tools.template, tools.tokenizer, job.max_length, job.train_on)
+    for i, shorter in zip(long, shortened, strict=True):
+        cut[i] = shorter is not None
+        rendered[i] = shorter or rendered[i]
+    return encode(rendered, tools.tokenizer), cut
 
 
 def _supervised(encoded: Encoded) -> NDArray[np.int64]:

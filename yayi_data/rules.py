@@ -23,6 +23,7 @@ _TURNS = '{{"system": "", "conversations": [{0}]}}'
 _HUMAN = '{"from": "human", "value": "你好"}'
 _YAYI = '{"from": "yayi", "value": "你好！"}'
 _GOOD = _ALPACA.format("写一句问候", "你好！")
+_TAGGED = _ALPACA.format("【媒宣领域任务】写一句问候", "你好！")
 _GOOD_TURNS = _TURNS.format(f"{_HUMAN}, {_YAYI}")
 
 _TABLE = (
@@ -57,8 +58,7 @@ _TABLE = (
          '{"instruction": "写一句问候", "output": "你好！", "output": "您好！"}', _GOOD),
     Rule("not-a-number", "NaN or Infinity", _E,
          "JSON has no such numbers: strict parsers refuse the record.",
-         '{"instruction": "写一句问候", "output": "你好！", "score": NaN}',
-         '{"instruction": "写一句问候", "output": "你好！", "score": null}'),
+         '{"instruction": "写一句问候", "output": "你好！", "score": NaN}', _GOOD),
     Rule("schema-missing", "A member is missing", _E,
          "A record without its question or its reply teaches nothing.",
          '{"instruction": "写一句问候"}', _GOOD),
@@ -96,21 +96,20 @@ _TABLE = (
          "NUL, escape and their kind come from broken extraction; the model learns to write them.",
          _ALPACA.format("写一句问候", "你好\\u0000"), _GOOD),
     Rule("control-token", "A control token of the template in a text", _W,
-         "Tools that find turns by searching for the token cut the record in the wrong place (this one does not).",
+         "Tools that find turns by searching for the token cut the record in the wrong place.",
          _ALPACA.format("写一句问候", "你好！<|End|>"), _GOOD),
     Rule("tag-malformed", "A broken domain tag", _W,
          "With half a bracket the record falls out of its domain, and the bracket is trained on as text.",
-         _ALPACA.format("【媒宣领域任务写一句问候", "你好！"), _ALPACA.format("【媒宣领域任务】写一句问候", "你好！")),
+         _ALPACA.format("【媒宣领域任务写一句问候", "你好！"), _TAGGED),
     Rule("tag-unknown", "A domain tag that the registry lacks", _W,
          "A misspelt tag makes a domain of its own, and its records are missing from the one they belong to.",
-         _ALPACA.format("【媒宣领域任务务】写一句问候", "你好！"), _ALPACA.format("【媒宣领域任务】写一句问候", "你好！")),
+         _ALPACA.format("【媒宣领域任务务】写一句问候", "你好！"), _TAGGED),
     Rule("tag-reply", "A domain tag in the reply", _W,
          "The tag belongs to the question; the model would learn to answer with it.",
-         _ALPACA.format("写一句问候", "【媒宣领域任务】你好！"), _ALPACA.format("【媒宣领域任务】写一句问候", "你好！")),
+         _ALPACA.format("写一句问候", "【媒宣领域任务】你好！"), _TAGGED),
     Rule("tag-several", "Several domain tags", _W,
          "Only the first counts; the others are trained on as text.",
-         _ALPACA.format("【媒宣领域任务】【金融领域任务】写一句问候", "你好！"),
-         _ALPACA.format("【媒宣领域任务】写一句问候", "你好！")),
+         _ALPACA.format("【媒宣领域任务】【金融领域任务】写一句问候", "你好！"), _TAGGED),
     Rule("duplicate-record", "A record that came before", _W,
          "Repeated records are learnt by heart, and leak from training into the test split.",
          f"{_GOOD}\n{_GOOD}", _GOOD),

@@ -23,6 +23,7 @@ _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _HALF_NUMBER = re.compile(rb"\.|[eE][+-]?|-")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LITERALS = (b"true", b"false", b"null")
+_ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r"}
 _NOT_NUMBERS = (b"NaN", b"Infinity", b"-Infinity")
 
 
@@ -204,7 +205,8 @@ class _Scanner:
         if match := _BAD_ESCAPE.match(self.raw, end):
             offset = match.end()
             return offset, f"{shown(self.raw, offset)} does not continue the escape {match[0].decode()}"
-        return end, f"{shown(self.raw, end)} inside a string: write it as an escape, such as \\n or \\t"
+        escape = _ESCAPES.get(self.raw[end], f"\\u{self.raw[end]:04x}")
+        return end, f"{shown(self.raw, end)} inside a string: write it as {escape}, or remove it"
 
     def decoded(self, body: bytes, start: int, path: Path) -> str:
         try:

@@ -1,4 +1,4 @@
-"""The schemas of the dialects: one file each, compiled for jsonschema-rs (accepts) and jsonschema (explains)."""
+"""The schemas of the dialects, compiled for jsonschema-rs, which accepts, and jsonschema, which explains."""
 
 import json
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def members(dialect: str) -> dict[str, tuple[str, ...]]:
 
 def _rule(error: Any, path: tuple[str | int, ...]) -> str:
     if error.validator == "enum" and path[-1] in ("from", "role"):
-        return "role-unknown"
+        return "role-system" if error.instance == "system" else "role-unknown"
     if error.validator == "minItems" and error.instance:
         return "schema-value"
     return _RULES.get(error.validator, "schema-value")
@@ -107,6 +107,8 @@ def _empty(error: Any, name: str) -> str:
 
 
 def _not_allowed(error: Any, name: str) -> str:
+    if error.instance == "system":
+        return "a system turn stands among the turns: move its text to the record's `system`"
     allowed = " or ".join(json.dumps(v, ensure_ascii=False) for v in error.validator_value)
     return f"{name} must be {allowed}, found {_found(error.instance)}"
 

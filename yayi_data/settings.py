@@ -57,11 +57,11 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         raise YayiError(f"{path}: unknown setting {key!r}: {hint}")
     if not isinstance(value, _TYPES[key]) or (isinstance(value, bool) and _TYPES[key] is not bool):
         raise YayiError(f"{path}: {key} must be a TOML {_name(_TYPES[key])}, found {value!r}")
-    if key == "severity":
+    if isinstance(value, dict):
         return tuple((rule, _severity(path, rule, level)) for rule, level in value.items())
     if isinstance(value, list):
         return tuple(map(str, value))
-    return str(path.parent / value) if key in _FILES else value
+    return str(path.parent / str(value)) if key in _FILES else value
 
 
 def _severity(path: Path, rule: str, level: object) -> str:

@@ -1,4 +1,4 @@
-"""What a run reads: files, folders, globs, stdin and URLs, plain or compressed, opened as streams of bytes."""
+"""What a run reads: files, folders, globs, stdin and URLs, plain or compressed, as streams of bytes."""
 
 import glob
 import os
@@ -26,7 +26,7 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input as the user named it (`path`) and as outputs may name it (`name`: relative, no secrets).
+    """One input as the user named it (`path`) and as outputs may (`name`, relative), both without secrets.
 
     `kind` follows from the first byte that is not blank; `first_key` is the first record's first key, a
     hint for finding the next record after a malformed one. `location` is where the bytes are now: the path
@@ -46,7 +46,6 @@ class Source:
     def seekable(self) -> bool:
         """Tell whether byte ranges of the records can be read on their own."""
         return self.compression is None and self.size is not None
-
 
     @property
     def one_shot(self) -> bool:
@@ -101,7 +100,7 @@ def _expand_url(url: str) -> list[str]:
         filesystem, path = fsspec.url_to_fs(url)
         matched = sorted(filesystem.unstrip_protocol(p) for p in filesystem.glob(path))
     except Exception as error:
-        raise YayiError(f"{_bare(url)}: cannot list: {error}") from error
+        raise YayiError(f"{_bare(url)}: cannot be listed: {_why(error)}") from error
     if not matched:
         raise YayiError(f"{_bare(url)}: nothing matches this pattern")
     return matched
@@ -131,13 +130,14 @@ def _bare(url: str) -> str:
 def _sniff(index: int, path: str, name: str) -> Source:
     size = _size(path)
     head = _head(path, size)
+    shown = _bare(path) if "://" in path else path
     compression = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
     if compression:
         head = _unpacked_head(head, compression)
     head = head.removeprefix(BOM)
     kind: Literal["jsonl", "array"] = "array" if head.lstrip(b" \t\r\n").startswith(b"[") else "jsonl"
     key = _FIRST_KEY.match(head)
-    return Source(index, path, name, kind, compression, size, path, key[1] if key else b"")
+    return Source(index, shown, name, kind, compression, size, path, key[1] if key else b"")
 
 
 def _size(path: str) -> int | None:
@@ -154,7 +154,7 @@ def _size(path: str) -> int | None:
 def _head(path: str, size: int | None) -> bytes:
     if size is None and "://" not in path:
         return next(_one_shot(path, path).blocks(keep=True), b"")[:_HEAD_BYTES]
-    with _open(path, path) as file:
+    with _open(path, _bare(path) if "://" in path else path) as file:
         return file.read(_HEAD_BYTES)
 
 
@@ -199,14 +199,17 @@ def _open(location: str, path: str) -> BinaryIO:
 
             return cast(BinaryIO, fsspec.open(location, "rb").open())
         return Path(location).open("rb")
-    except OSError as error:
-        raise YayiError(f"{_shown(path)}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # a URL's backend raises what it likes, a missing package included
-        raise YayiError(f"{_shown(path)}: cannot be opened: {error}") from error
+        raise YayiError(f"{path}: cannot be opened: {_why(error)}") from error
 
 
-def _shown(path: str) -> str:
-    return _bare(path) if "://" in path else path
+def _why(error: Exception) -> str:
+    """Say what went wrong without the words of a URL's backend, which may repeat the URL's secrets."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, ImportError):
+        return "a package for this kind of URL is missing: pip install what fsspec names for it"
+    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
 
 
 def stored_blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False) -> Iterator[bytes]:
@@ -230,7 +233,7 @@ def _read(file: BinaryIO, size: int, source: Source) -> bytes:
     try:
         return file.read(size)
     except OSError as error:
-        raise YayiError(f"{_shown(source.path)}: reading stopped: {error.strerror or error}") from error
+        raise YayiError(f"{source.path}: reading stopped: {_why(error)}") from error
 
 
 def blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False) -> Iterator[bytes]:
@@ -246,7 +249,7 @@ def blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False)
 
 
 def line_starts(source: Source, offsets: Iterable[int]) -> list[int]:
-    """Return the start of the first line at or after each byte offset, once each; those past the last are left out."""
+    """Return the start of the first line at or after each byte offset, once each, up to the file's end."""
     found: list[int] = []
     with _open(source.location, source.path) as file:
         for offset in offsets:

@@ -65,6 +65,7 @@ class Fixed(NamedTuple):
     """Text that the template itself puts between two control tokens; nothing of it is learnt."""
 
     text: str
+    supervised: bool = False
 
 
 @dataclass(frozen=True, eq=False)

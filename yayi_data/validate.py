@@ -11,7 +11,7 @@ from yayi_data.errors import DataError
 from yayi_data.findings import find
 from yayi_data.locate import Where, problem
 from yayi_data.prefilter import Batch, Suspects, suspicious
-from yayi_data.read import first_chunks
+from yayi_data.records import first_chunks
 from yayi_data.ruleset import RuleSet
 from yayi_data.scan import Fault, Path, scan_record, skip_space
 from yayi_data.schema import accepts
@@ -75,7 +75,7 @@ def check(chunk: Chunk, source: Source, dialect: str, rules: RuleSet) -> Checked
             continue
         look = _Look(chunk, i, values[i], source, dialect)
         problems = look.problems(rules, valid=i not in in_doubt, keys=i in suspects.keys)
-        if any(problem.severity is Severity.ERROR for problem in problems):
+        if i in in_doubt or any(problem.severity is Severity.ERROR for problem in problems):
             checked.values[i] = None
         checked.problems += problems
     checked.problems = sorted((p for p in checked.problems if p.rule in rules.enabled), key=by_place)

@@ -20,6 +20,7 @@ def rules(
 
     if rule is not None and rule not in RULES:
         near = difflib.get_close_matches(rule, RULES, 1)
-        raise YayiError(f"unknown rule {rule!r}: {f'did you mean {near[0]}?' if near else 'see yayi-data rules'}")
+        hint = f"did you mean {near[0]}?" if near else "yayi-data rules lists them"
+        raise YayiError(f"unknown rule {rule!r}: {hint}")
     sys.stdout.write(rule_table() if rule is None else rule_page(rule))
     return 0

@@ -31,7 +31,7 @@ def validate(
     ignore: Annotated[str | None, typer.Option(metavar=_RULES, help="All rules but these.")] = None,
     strict: Annotated[bool | None, typer.Option("--strict/--no-strict", help="Warnings fail too.")] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A JSON report: the problems in it are known, and pass.")
+        str | None, typer.Option(metavar="FILE", help="A JSON report: what it holds is known, and passes.")
     ] = None,
     max_problems: Annotated[
         int | None, typer.Option(min=1, help="Problems shown of each rule; text and github: 10, else all.")
@@ -101,7 +101,8 @@ _LONG = 64 << 20
 def _write(result: "ValidateResult", report: Format, output: Path | None) -> None:
     from yayi_data.atomic import write_atomically
     from yayi_data.console import say
-    from yayi_data.report import REPORTS, append_step_summary, text
+    from yayi_data.report import REPORTS, append_step_summary
+    from yayi_data.reports.text import text
     from yayi_data.reports.words import verdict
 
     colour = output is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ

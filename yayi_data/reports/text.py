@@ -41,7 +41,8 @@ class _Page:
         for place, problem in zip(places, problems, strict=True):
             severity = self.styled(f"{problem.severity.value:7}", problem.severity.value)
             pointer = f"{one_line(problem.pointer)}: " if problem.pointer else ""
-            yield f"  {place:>{wide}}  {severity}  {problem.rule:{rule}}  {pointer}{one_line(problem.message)}"
+            told = f"{problem.rule:{rule}}  {pointer}{one_line(problem.message)}"
+            yield f"  {place:>{wide}}  {severity}  {told}"
             if problem.snippet:
                 yield from self.snippet(problem)
         yield ""
@@ -76,11 +77,11 @@ def rule_page(rule: str) -> str:
     found = RULES[rule]
     lines = [f"{found.id}: {found.name} ({found.severity.value})", "", found.why, ""]
     for title, example in (("Bad:", found.bad), ("Good:", found.good)):
-        lines += [title, *(f"  {line}" for line in one_line_each(example)), ""]
+        lines += [title, *(f"  {line}" for line in _shown_lines(example)), ""]
     return "\n".join(lines)
 
 
-def one_line_each(example: str) -> list[str]:
+def _shown_lines(example: str) -> list[str]:
     return [one_line(line) for line in example.split("\n")] if example else ["(an empty file)"]
 
 

@@ -129,7 +129,7 @@ def test_a_tokenizer_that_the_fast_engine_cannot_load_runs_on_the_reference(fami
     assert tokenizer.engine == "reference"
     assert tokenizer.engine_reason.startswith("fastokens cannot load this tokenizer: ")
     with pytest.raises(YayiError, match="the fast engine cannot run this tokenizer: fastokens cannot load"):
-        Tokenizer(parsed(families, "unigram"), YAYI, "fast")
+        Tokenizer(parsed(families, "unigram"), YAYI, "fast").wait()
 
 
 def test_an_engine_that_differs_on_the_fixed_strings_does_not_run(
@@ -142,7 +142,7 @@ def test_an_engine_that_differs_on_the_fixed_strings_does_not_run(
     assert tokenizer.engine == "reference"
     assert tokenizer.engine_reason == "fastokens gave other ids than tokenizers on a sample"
     with pytest.raises(YayiError, match="gave other ids"):
-        Tokenizer(content, YAYI, "fast")
+        Tokenizer(content, YAYI, "fast").wait()
 
 
 def test_an_engine_that_differs_on_a_sample_of_the_input_gives_way(families: dict[str, str]) -> None:

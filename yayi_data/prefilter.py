@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -39,14 +40,14 @@ _BLANK = re.compile(
     rb'"(?: |\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2[\x80\x81][\x80-\xaf]|\xe3\x80\x80)+"'
 )
 _MAY_BE_SPACE = _table(b" \\\xc2\xe1\xe2")
-"""What a text of white space can begin with, U+3000 apart: a space, an escape, the first byte of a wider one."""
+"""What a text of white space can begin with, U+3000 apart: a space, an escape, a wider one's first byte."""
 
 _FLAT = frozenset(["instruction", "input", "output", "system"])
 
 
 def is_flat(values: Sequence[Any], dialect: str) -> bool:
     """Tell whether valid records are alpaca with texts only: no history, no unknown members."""
-    return dialect == "alpaca" and all(map(_FLAT.issuperset, values))
+    return dialect == "alpaca" and _FLAT.issuperset(set().union(*values))
 
 
 @dataclass
@@ -241,7 +242,8 @@ def _unescaped(batch: Batch) -> tuple[Batch, list[int]]:
 def _control_characters(plain: Batch) -> Iterable[int]:
     r"""Return records with DEL, a C1 control, or one of \b, \f, \u00 as an escape."""
     leads, second = plain.latin
-    found = [leads[second < 0xA0]]  # C3 and less than A0 is a letter from À to ß: seldom, and looked at
+    leads = leads[second < 0xA0]
+    found = [leads[plain.bytes[leads] == 0xC2]]
     if b"\x7f" in plain.data:
         found.append(plain.followed(0x7F)[0])
     backslashes, letters = plain.backslashes
@@ -300,7 +302,7 @@ def _tagged(plain: Batch, opens: Positions, registry: Registry) -> Positions:
     """Return 1 for each record that begins with a known tag, 0 for the others."""
     known = registry.domain_by_wording
     if plain.flat:
-        return plain.counts(_known_tags(plain, _asked_first(plain, opens), tuple(known)))
+        return plain.counts(_known_tags(plain, _asked_first(plain, opens), registry))
     asked = map(FIRST_ASK[plain.dialect], plain.values)
     begins = [text[0] == OPEN and text[1 : text.find(CLOSE, 1, 35)] in known for text in asked]
     return np.asarray(begins, np.int64)
@@ -314,11 +316,12 @@ def _asked_first(plain: Batch, opens: Positions) -> Positions:
     return opens[:0]
 
 
-def _known_tags(plain: Batch, opens: Positions, wordings: Sequence[str]) -> Positions:
+def _known_tags(plain: Batch, opens: Positions, registry: Registry) -> Positions:
     found = [opens[:0]]
-    for wording in wordings:
-        if sum(map(len, found)) < len(opens):
-            found.append(_matching(plain, opens, f"{OPEN}{wording}{CLOSE}".encode()))
+    for wordings in zip_longest(*registry.domains.values()):  # the usual ones first
+        for wording in wordings:
+            if wording and sum(map(len, found)) < len(opens):
+                found.append(_matching(plain, opens, f"{OPEN}{wording}{CLOSE}".encode()))
     return np.concatenate(found)
 
 
@@ -326,4 +329,5 @@ def _other_brackets(plain: Batch) -> Positions:
     """Return where a text begins with a bracket that may have been meant for a tag's."""
     quotes, after = plain.quotes
     needles = [b'"' + bracket.encode() for bracket in WRONG]
-    return np.concatenate([_matching(plain, quotes[after == needle[1]], needle) for needle in needles])
+    found = np.concatenate([_matching(plain, quotes[after == needle[1]], needle) for needle in needles])
+    return _asked_first(plain, found + 1) if plain.flat else found

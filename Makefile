@@ -32,7 +32,7 @@ demo: $(READY)
 	@OMP_NUM_THREADS=$(PARALLEL) $(BIN)/python data/demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(PARALLEL)
+	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

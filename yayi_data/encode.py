@@ -64,8 +64,7 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
     elements, row_elements = _elements([row.layout for row in rows], tokenizer)
     content = _content(rows, tokenizer)
     pieces = np.flatnonzero(elements[:, _ID] == _PIECE)
-    lengths = np.ones(len(elements), np.int64)
-    lengths[pieces] = content.ends - content.starts
+    lengths = _lengths(elements, content)
     ids = np.repeat(elements[:, _ID].astype(np.int32), lengths)
     ids[ids == _PIECE] = content.ids
 
@@ -76,6 +75,26 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
     runs = np.stack([plain, lengths - plain], axis=1).ravel()
     mask = np.repeat(np.tile([False, True], len(elements)), runs)
     return Encoded(ids, mask, _ends(lengths)[_ends(row_elements)], straddling)
+
+
+def element_ends(rows: Sequence[Rendered], tokenizer: Tokenizer) -> list[NDArray[np.int64]]:
+    """Return for each row how many tokens come before each element of its layout, and after the last.
+
+    The tokenizer's leading ids are counted, its trailing ones are not.
+    """
+    elements, row_elements = _elements([row.layout for row in rows], tokenizer)
+    content = _content(rows, tokenizer)
+    lengths = _lengths(elements, content)
+    first, after = len(tokenizer.prefix_ids), len(tokenizer.suffix_ids)
+    parts = np.split(lengths, np.cumsum(row_elements))[: len(rows)]
+    return [_ends(part)[first : len(part) - after + 1] for part in parts]
+
+
+def _lengths(elements: Table, content: _Content) -> NDArray[np.int64]:
+    """Return how many tokens each element is: a control token one, a piece as many as its text has."""
+    lengths = np.ones(len(elements), np.int64)
+    lengths[elements[:, _ID] == _PIECE] = content.ends - content.starts
+    return lengths
 
 
 def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -180,8 +180,10 @@ def _find(path_or_id: str) -> Path:
         )
     if path.exists():
         return path
-    if path_or_id.count("/") > 1 or path_or_id.startswith((".", "/", "~")):
-        raise YayiError(f"{one_line(path_or_id)}: no such tokenizer folder or tokenizer.json")
+    if path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
+        raise YayiError(
+            f"{one_line(path_or_id)}: no such folder or file here, and no hub ID, which is OWNER/NAME"
+        )
     return _download(path_or_id)
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -16,6 +15,7 @@ from yayi_data.console import one_line, say
 from yayi_data.errors import YayiError
 from yayi_data.template import load_template
 from yayi_train.attention import attention_choice
+from yayi_train.vocabulary import control_names, read_tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "template.toml")
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.toml"]
@@ -134,11 +134,12 @@ def copy_tokenizer(source: Path, output: Path) -> None:
 def generation_config(tokenizer: Path) -> GenerationConfig:
     """Return the YaYi repository's settings for a tokenizer folder; every control token ends a reply."""
     template = load_template(str(tokenizer / "template.toml"))
-    added = orjson.loads((tokenizer / "tokenizer.json").read_bytes())["added_tokens"]
-    ids = {token["content"]: token["id"] for token in added}
-    end = ids[template.end]
+    content = read_tokenizer(tokenizer)
+    ids = {token["content"]: token["id"] for token in content["added_tokens"]}
+    stops = {token: ids[name] for token, name in control_names(tokenizer, content, template).items()}
+    end = stops.pop(template.end)
     return GenerationConfig(
-        eos_token_id=[end, *(ids[token] for token in template.control if token != template.end)],
+        eos_token_id=[end, *stops.values()],
         pad_token_id=end,
         do_sample=True,
         temperature=0.3,

@@ -1,9 +1,9 @@
 """A base model becomes one that knows a template: control tokens, new vocabulary, and rows for both."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 
 from yayi_data import tokenizer_json
@@ -13,7 +13,15 @@ from yayi_data.template import load_template
 from yayi_data.tokenizer import Tokenizer
 from yayi_train.folders import new_folder
 from yayi_train.model import load_base, model_folder, read_config, save_final
-from yayi_train.vocabulary import Vocabulary, added_ids, grow_vocabulary, id_count, read_tokenizer
+from yayi_train.vocabulary import (
+    Vocabulary,
+    control_names,
+    grow_vocabulary,
+    id_count,
+    read_tokenizer,
+    read_tokenizer_config,
+    vocabulary_of,
+)
 
 
 def prepare(base: str, template: str, output: Path, vocab: Path | None = None) -> Vocabulary:
@@ -26,14 +34,14 @@ def prepare(base: str, template: str, output: Path, vocab: Path | None = None) -
     content = read_tokenizer(folder)
     form = load_template(template)
     words = _with_words(content, _words(vocab)) if vocab else content
-    grown = tokenizer_json.with_control(words, form.control)
-    vocabulary = Vocabulary(id_count(grown), added_ids(content, grown))
+    grown = tokenizer_json.with_control(words, list(control_names(folder, words, form).values()))
+    vocabulary = vocabulary_of(folder, content, grown)
     with new_folder(output) as partial:
         model = load_base(folder, read_config(folder).dtype or torch.float32)
         grow_vocabulary(model, vocabulary)
-        Tokenizer(words, form, "reference", _tokenizer_config(folder)).write(partial)
+        Tokenizer(words, form, "reference", read_tokenizer_config(folder)).write(partial)
         save_final(model, partial, partial)
-        vocabulary.write(partial)
+        replace(vocabulary, missing=[]).write(partial)
     return vocabulary
 
 
@@ -58,9 +66,3 @@ def _with_words(tokenizer: dict[str, Any], words: list[str]) -> dict[str, Any]:
     return tokenizer | {
         "added_tokens": added + [{"id": first + i, "content": word} | flags for i, word in enumerate(lacking)]
     }
-
-
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    content: dict[str, Any] = orjson.loads(path.read_bytes()) if path.is_file() else {}
-    return content

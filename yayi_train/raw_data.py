@@ -1,5 +1,6 @@
 """--data-path -> a packed folder: as it is, or raw files packed first, once a node."""
 
+import contextlib
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
@@ -25,11 +26,24 @@ def packed_folder(config: Config, output: Path) -> Path:
         return path
     folder = output / "data" / _fingerprint(config)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / MANIFEST).is_file():
-            say(f"packing {config.data.path} into {folder}")
-            _pack(config, folder)
+    lock = FileLock(f"{folder}.lock")
+    try:
+        with lock:
+            if not (folder / MANIFEST).is_file():
+                say(f"packing {config.data.path} into {folder}")
+                _pack(config, folder)
+    except YayiError:
+        _leave_nothing(Path(lock.lock_file), folder.parent, output)
+        raise
     return folder
+
+
+def _leave_nothing(lock_file: Path, *folders: Path) -> None:
+    """Remove the lock and the folders that packing would have filled, unless something else is in them."""
+    lock_file.unlink(missing_ok=True)
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _pack(config: Config, folder: Path) -> None:

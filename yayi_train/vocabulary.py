@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from yayi_data import tokenizer_json
 from yayi_data.console import one_line
 from yayi_data.errors import YayiError
-from yayi_data.template import load_template
+from yayi_data.template import Template, load_template
 
 FACTS = "yayi.json"
 _NEW_ROW_SPREAD = 0.01
@@ -21,10 +21,15 @@ _NEW_ROW_SPREAD = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """How many ids a tokenizer has with its control tokens, and which of them the model has yet to learn."""
+    """The ids of a tokenizer with its control tokens, against those of a model.
+
+    `size` is the rows that the model needs; `new_ids` are those that nothing has taught it yet; `missing`, of
+    these, are those that its own tokenizer lacks, so that their rows are still to be made.
+    """
 
     size: int
     new_ids: list[int]
+    missing: list[int]
 
     def write(self, folder: Path) -> None:
         """Write it beside a prepared model or an adapter."""
@@ -48,16 +53,29 @@ def check_tokenizer(folder: Path, packed: Path) -> Vocabulary:
     A model without the control tokens is given them as `pack` gave them to its tokenizer.
     """
     theirs = packed / "tokenizer"
-    own = read_tokenizer(folder)
-    control = load_template(str(theirs / "template.toml")).control
-    ours, data = tokenizer_json.with_control(own, control), read_tokenizer(theirs)
+    own, data = read_tokenizer(folder), read_tokenizer(theirs)
+    names = control_names(folder, own, load_template(str(theirs / "template.toml")))
+    ours = tokenizer_json.with_control(own, list(names.values()))
     if tokenizer_json.fingerprint(ours) != tokenizer_json.fingerprint(data):
         raise YayiError(
             f"the tokenizer in {folder} is not the one that {packed} was packed with: "
             f"{_difference(ours, data)}; pack the data with --tokenizer {folder}, or train the data's model"
         )
+    return vocabulary_of(folder, own, ours)
+
+
+def vocabulary_of(folder: Path, own: dict[str, Any], grown: dict[str, Any]) -> Vocabulary:
+    """Return the vocabulary of a model folder whose parsed tokenizer.json is `own` and shall be `grown`."""
+    missing = added_ids(own, grown)
     written = written_vocabulary(folder)
-    return Vocabulary(id_count(ours), written.new_ids if written else added_ids(own, ours))
+    return Vocabulary(id_count(grown), sorted({*missing, *(written.new_ids if written else ())}), missing)
+
+
+def control_names(folder: Path, tokenizer: dict[str, Any], template: Template) -> dict[str, str]:
+    """Return what the parsed tokenizer.json of a folder calls each of a template's control tokens."""
+    eos = read_tokenizer_config(folder).get("eos_token") or ""
+    name = eos["content"] if isinstance(eos, dict) else eos
+    return tokenizer_json.control_names(tokenizer, template.control, template.existing, name)
 
 
 def id_count(tokenizer: dict[str, Any]) -> int:
@@ -75,15 +93,27 @@ def added_ids(before: dict[str, Any], after: dict[str, Any]) -> list[int]:
 
 def read_tokenizer(folder: Path) -> dict[str, Any]:
     """Return the parsed tokenizer.json of a folder."""
-    path = folder / "tokenizer.json"
     try:
-        content: dict[str, Any] = orjson.loads(path.read_bytes())
+        return _object(folder / "tokenizer.json")
     except OSError as error:
         raise YayiError(
             f"{folder}: no tokenizer.json there, and a model's ids mean nothing without it"
         ) from error
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Return the parsed tokenizer_config.json of a folder, empty where there is none."""
+    path = folder / "tokenizer_config.json"
+    return _object(path) if path.is_file() else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        content = orjson.loads(path.read_bytes())
     except ValueError as error:
         raise YayiError(f"{path}: not valid JSON: {one_line(str(error))}") from error
+    if not isinstance(content, dict):
+        raise YayiError(f"{path}: found a JSON {type(content).__name__}, expected an object")
     return content
 
 
@@ -110,7 +140,7 @@ def _difference(ours: dict[str, Any], data: dict[str, Any]) -> str:
 
 
 def grow_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
-    """Give the model a row for every id, never fewer than it had, and set the rows of the new ids.
+    """Give the model a row for every id, never fewer than it had, and make the rows of the missing ids.
 
     A new row is the mean of the known ones, so that it is neither likely nor unlikely at first, with a little
     noise of their spread, so that no two are alike; always the same for the same model. Call it before any
@@ -119,12 +149,12 @@ def grow_vocabulary(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if vocabulary.size > rows:
         model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
-    if not vocabulary.new_ids:
+    if not vocabulary.missing:
         return
-    known = min(rows, vocabulary.new_ids[0])
+    known = min(rows, vocabulary.missing[0])
     tables = (model.get_input_embeddings(), model.get_output_embeddings())
     for weight in {id(t.weight): t.weight for t in tables if t is not None}.values():
-        _set_rows(weight.data, vocabulary.new_ids, known)
+        _set_rows(weight.data, vocabulary.missing, known)
 
 
 def _set_rows(weight: Tensor, ids: list[int], known: int) -> None:

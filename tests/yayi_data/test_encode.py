@@ -20,7 +20,7 @@ CONVERSATIONS = [
     Conversation((Turn("user", "a"), Turn("assistant", " "), Turn("user", "\n"), Turn("assistant", "\n\n"))),
     Conversation((Turn("user", "<think>"), Turn("assistant", "e\u0301▁龘🙂 \t x"), Turn("user", "…"))),
     Conversation((Turn("user", "a"), Turn("user", "b"), Turn("assistant", "c", train=False)), "系统"),
-    Conversation((Turn("user", "q"), Turn("tool_call", "f"), Turn("tool_result", ""), Turn("assistant", "1"))),
+    Conversation((Turn("tool_call", "f"), Turn("tool_result", ""), Turn("assistant", "1"))),
     Conversation((Turn("user", "a"), Turn("assistant", "\u0301x"), Turn("assistant", "ok"))),
 ]  # fmt: skip
 

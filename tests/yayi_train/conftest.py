@@ -194,3 +194,30 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+TRAIN = ("--seq-len", 512, "--lr", "1e-3", "--scheduler", "constant", "--no-gradient-checkpointing")
+
+
+@pytest.fixture(scope="session")
+def attempt(packed: Path, model: Path) -> Callable[..., Ended]:
+    """Start a run of the tiny model on the example data in `folder`, flags added, and return how it ended."""
+
+    def start(*flags: object, folder: Path, data: Path = packed, base: Path = model, **how: Any) -> Ended:
+        places = ("--data-path", data, "--input-model", base, "--local-output-dir", folder)
+        return run_command("run", *places, *TRAIN, *flags, **how)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def train(attempt: Callable[..., Ended], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Train well, into a new folder unless one is given, and return it; with `signals` it may end badly."""
+
+    def start(*flags: object, folder: Path | None = None, **how: Any) -> Path:
+        folder = folder or tmp_path_factory.mktemp("run") / "out"
+        ended = attempt(*flags, folder=folder, **how)
+        assert "signals" in how or not any(ended.codes), ended.err
+        return folder
+
+    return start

@@ -29,10 +29,16 @@ def test_checkpoints_are_found_in_the_order_of_their_steps(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda path: (path / "state" / "model.pt").write_bytes(b"x" * 99), "model.pt has 99 bytes, 100 were written"),
+        (
+            lambda path: (path / "state" / "model.pt").write_bytes(b"x" * 99),
+            "model.pt has 99 bytes, 100 were written",
+        ),
         (lambda path: (path / "state" / "model.pt").unlink(), "model.pt is missing"),
         (lambda path: (path / "checkpoint.json").unlink(), "checkpoint.json is missing"),
-        (lambda path: (path / "checkpoint.json").write_bytes(b'{"step"'), "checkpoint.json is missing or damaged"),
+        (
+            lambda path: (path / "checkpoint.json").write_bytes(b'{"step"'),
+            "checkpoint.json is missing or damaged",
+        ),
     ],
 )
 def test_one_that_is_not_whole_is_passed_over_and_named(tmp_path, capsys, damage, said):

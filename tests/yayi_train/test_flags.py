@@ -1,5 +1,6 @@
 """Every flag that scripts rely on is there, under its name, in every way a launcher hands it over."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,51 +12,21 @@ from yayi_train import cli
 from yayi_train.config import resolve
 from yayi_train.flags import Flags
 
-OF_THE_YAYI_REPOSITORY = [
-    "--data-path",
-    "--input-model",
-    "--deepspeed",
-    "--epochs",
-    "--local-output-dir",
-    "--per-device-train-batch-size",
-    "--per-device-eval-batch-size",
-    "--logging-steps",
-    "--save-steps",
-    "--save-total-limit",
-    "--eval-steps",
-    "--warmup-steps",
-    "--test-size",
-    "--lr",
-    "--seed",
-    "--lora-dim",
-    "--lora-module-name",
-    "--gradient-checkpointing",
-    "--no-gradient-checkpointing",
-    "--bf16",
-    "--local_rank",
-]
-OF_OURS = [
-    "--seq-len",
-    "--no-packing",
-    "--gradient-accumulation-steps",
-    "--max-steps",
-    "--scheduler",
-    "--weight-decay",
-    "--lora-alpha",
-    "--resume",
-    "--no-resume",
-    "--mix",
-    "--train-on-domains",
-    "--keep-best",
-    "--limit",
-    "--dry-run",
-    "--template",
-    "--max-length",
-    "--on-long",
-    "--train-on",
-    "--on-problem",
-    "--domains",
-]
+OF_THE_YAYI_REPOSITORY = shlex.split(
+    """
+    --data-path --input-model --deepspeed --epochs --local-output-dir --per-device-train-batch-size
+    --per-device-eval-batch-size --logging-steps --save-steps --save-total-limit --eval-steps
+    --warmup-steps --test-size --lr --seed --lora-dim --lora-module-name --gradient-checkpointing
+    --no-gradient-checkpointing --bf16 --local_rank
+    """
+)
+OF_OURS = shlex.split(
+    """
+    --seq-len --no-packing --gradient-accumulation-steps --max-steps --scheduler --weight-decay
+    --lora-alpha --resume --no-resume --mix --train-on-domains --keep-best --limit --dry-run
+    --template --max-length --on-long --train-on --on-problem --domains
+    """
+)
 
 README = (
     "--data-path ./data/yayi_train_example.json --input-model ./checkpoints/yayi-7b "

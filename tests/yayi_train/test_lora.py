@@ -18,7 +18,7 @@ from yayi_train.loss import supervised_loss
 from yayi_train.vocabulary import Vocabulary, grow_vocabulary
 
 ALL = ["all-linear"]
-NEW = Vocabulary(204, [200, 201, 202, 203])
+NEW = Vocabulary(204, [200, 201, 202, 203], [200, 201, 202, 203])
 IDS = torch.tensor([[200, 5, 6, 201, 7, 202, 8, 203]])
 
 
@@ -139,7 +139,7 @@ class TestOneLlama:
 
     def test_peft_finds_the_base_and_the_tokenizers_size_alone(self, base, tokenizer, tmp_path):
         count = len(AutoTokenizer.from_pretrained(tokenizer))
-        vocabulary = Vocabulary(count, list(range(200, count)))
+        vocabulary = Vocabulary(count, list(range(200, count)), list(range(200, count)))
         model = trained(base, vocabulary=vocabulary)
         save_adapter(model, tmp_path, tokenizer, vocabulary)
         found = AutoPeftModelForCausalLM.from_pretrained(tmp_path).eval()
@@ -164,7 +164,7 @@ class TestOneLlama:
         assert all(".q_proj." in name for name in names)
 
     def test_without_new_ids_only_the_adapters_train(self, base):
-        model = adapted(base, vocabulary=Vocabulary(200, []))
+        model = adapted(base, vocabulary=Vocabulary(200, [], []))
         assert all("lora_" in name for name, p in model.named_parameters() if p.requires_grad)
 
     def test_an_unknown_module_is_refused_with_those_there_are(self, base):

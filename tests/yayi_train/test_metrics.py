@@ -18,7 +18,11 @@ def test_totals_add_up_and_survive_json():
     totals.add(Totals(np.array([0.1, 0.2]), np.array([1.0, 2.0]), 5))
     totals.add(Totals(np.array([0.2, 0.1]), np.array([1.0, 0.0]), 2))
     back = Totals.from_dict(json.loads(json.dumps(totals.to_dict())))
-    assert (back.losses.tolist(), back.supervised.tolist(), back.tokens) == ([0.1 + 0.2, 0.2 + 0.1], [2, 2], 7)
+    assert (back.losses.tolist(), back.supervised.tolist(), back.tokens) == (
+        [0.1 + 0.2, 0.2 + 0.1],
+        [2, 2],
+        7,
+    )
 
 
 def test_no_supervised_token_is_a_loss_of_zero_not_an_error():

@@ -1,195 +1,146 @@
-"""Whole runs, of one and of several ranks: the same numbers however they are laid out, killed or resumed."""
+"""What else a run does: adapters, the best checkpoint, plans, traces, raw data."""
 
 import json
-import os
 import shutil
-import signal
-import time
-from pathlib import Path
 
 import orjson
 import pytest
+from safetensors.torch import load_file
 
-RUN = ("--seq-len", 512, "--lr", "1e-3", "--scheduler", "constant", "--no-gradient-checkpointing")
+from yayi_data.manifest import load
+from yayi_train.config import from_dict
+from yayi_train.data import open_corpus
+
+LORA = ("--lora-dim", 4, "--lora-module-name", "q_proj,v_proj", "--max-steps", 3)
 
 
-def lines(run: Path) -> list[dict]:
+def lines(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def losses(run: Path) -> list[float]:
-    return [line["loss"] for line in lines(run) if "loss" in line]
-
-
-def norms(run: Path) -> list[float]:
-    return [line["grad_norm"] for line in lines(run) if "loss" in line]
-
-
 @pytest.fixture(scope="module")
-def train(command, packed, model, tmp_path_factory):
-    """Train into a new folder, or the one given, and return it; the command must end well."""
-
-    def start(*flags, ranks=1, folder=None, data=packed, base=model, **options):
-        folder = folder or tmp_path_factory.mktemp("run") / "out"
-        ended = command(
-            "run", "--data-path", data, "--input-model", base, "--local-output-dir", folder, *RUN, *flags,
-            ranks=ranks, **options,
-        )  # fmt: skip
-        if not options:
-            assert ended.codes == [0] * ranks, ended.err
-        return folder
-
-    return start
+def adapters(train):
+    """The same LoRA run under ZeRO 2 and ZeRO 3, on two ranks."""
+    return [
+        train(*LORA, "--deepspeed", zero, "--per-device-train-batch-size", 1, ranks=2)
+        for zero in ("zero2", "zero3")
+    ]
 
 
-@pytest.fixture(scope="module")
-def whole(train):
-    """Three steps of four rows, each one forward pass."""
-    return train("--deepspeed", "zero0", "--per-device-train-batch-size", 4, "--max-steps", 3)
+def test_an_adapter_is_the_same_and_never_empty_under_zero_3(adapters):
+    two, three = (load_file(run / "final" / "adapter_model.safetensors") for run in adapters)
+    assert two.keys() == three.keys()
+    assert all(three[name].numel() and three[name].allclose(two[name], atol=1e-6) for name in two)
+    assert any(three[name].abs().max() > 0 for name in three if "lora_B" in name)
 
 
-class TestOneLoss:
-    """The numbers of a step are those of its global batch, whatever makes it up."""
-
-    @pytest.mark.parametrize(
-        ("zero", "ranks", "rows", "accumulation"),
-        [("zero1", 2, 2, 1), ("zero2", 2, 1, 2), ("zero3", 2, 1, 2), ("zero2", 1, 1, 4), ("zero2", 4, 1, 1)],
+def test_a_run_of_an_adapter_continues_on_another_number_of_ranks(train, adapters, tmp_path):
+    flags = (*LORA, "--per-device-train-batch-size", 1, "--save-steps", 2)
+    folder = train(*flags, "--deepspeed", "zero2", ranks=2, folder=tmp_path / "out")
+    shutil.rmtree(folder / "final")  # as if it had been killed before its end
+    train(*flags, "--deepspeed", "zero2", ranks=1, folder=folder)
+    assert [line["loss"] for line in lines(folder)] == pytest.approx(
+        [line["loss"] for line in lines(adapters[0])], rel=1e-5
     )
-    def test_it_does_not_depend_on_ranks_accumulation_or_zero(
-        self, train, whole, zero, ranks, rows, accumulation
-    ):
-        layout = ("--per-device-train-batch-size", rows, "--gradient-accumulation-steps", accumulation)
-        run = train("--deepspeed", zero, *layout, "--max-steps", 3, ranks=ranks)
-        assert losses(run) == pytest.approx(losses(whole), rel=1e-5)
-        assert norms(run) == pytest.approx(norms(whole), rel=1e-5)
-
-    def test_it_is_the_same_packed_and_unpacked(self, train):
-        packed = train("--per-device-train-batch-size", 40, "--deepspeed", "zero0")
-        unpacked = train("--per-device-train-batch-size", 40, "--deepspeed", "zero0", "--no-packing")
-        assert losses(packed) == pytest.approx(losses(unpacked), rel=1e-5)
-        assert norms(packed) == pytest.approx(norms(unpacked), rel=1e-5)
-
-    def test_bfloat16_stays_within_a_hundredth(self, train, whole):
-        run = train("--bf16", "--per-device-train-batch-size", 4, "--max-steps", 3)
-        assert losses(run) == pytest.approx(losses(whole), rel=1e-2)
-
-    def test_the_domains_mean_weighted_by_tokens_is_the_total(self, whole, packed):
-        domains = orjson.loads((packed / "manifest.json").read_bytes())["domains"]
-        epoch = lines(whole)
-        assert set(epoch[0]["loss_by_domain"]) <= set(domains)
-        assert all(
-            min(e["loss_by_domain"].values()) <= e["loss"] <= max(e["loss_by_domain"].values()) for e in epoch
-        )
 
 
-def kill_after(folder: Path, step: int, number: int = signal.SIGKILL):
-    """Return what sends every rank a signal as soon as a checkpoint is there."""
-
-    def send(pids: list[int]) -> None:
-        while not (folder / f"checkpoint-{step}").exists():
-            time.sleep(0.002)
-        for pid in pids:
-            os.kill(pid, number)
-
-    return send
-
-
-FLAGS = ("--per-device-train-batch-size", 1, "--max-steps", 14, "--save-steps", 4, "--eval-steps", 4,
-         "--test-size", 5, "--logging-steps", 3)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def undisturbed(train):
-    return train(*FLAGS, ranks=2)
+@pytest.mark.parametrize("kind", [(), LORA], ids=["full", "adapter"])
+def test_a_saved_model_scores_what_training_last_measured(
+    command, train, make_packed, packed, kind, tmp_path
+):
+    run = train(*kind, "--max-steps", 3, "--test-size", 5, "--lr", "1e-2", folder=tmp_path / "out")
+    held_out = open_corpus(
+        packed, from_dict(orjson.loads((run / "run.json").read_bytes())["config"]).data, 515
+    )
+    source = (packed.parent / "records.jsonl").read_text("utf-8").splitlines()
+    data = make_packed(tmp_path / "held-out", [json.loads(source[entry]) for entry in held_out.test])
+    found = json.loads(command("evaluate", run / "final", "--data-path", data, "--json").out[0])
+    last = [line for line in lines(run) if "eval_loss" in line][-1]
+    assert set(found) == {"eval_loss", "eval_loss_by_domain", "supervised_tokens"}
+    assert found["eval_loss"] == pytest.approx(last["eval_loss"], rel=1e-6)
+    assert found["eval_loss_by_domain"] == pytest.approx(last["eval_loss_by_domain"], rel=1e-6)
+    assert found["supervised_tokens"] == load(data).supervised_tokens
 
 
-@pytest.fixture(scope="module")
-def killed(train, tmp_path_factory):
-    """Return the folder of a run whose ranks were all killed after its second checkpoint."""
-    folder = tmp_path_factory.mktemp("killed") / "out"
-    train(*FLAGS, ranks=2, folder=folder, signals=kill_after(folder, 8))
-    assert not (folder / "final").exists()
-    return folder
+def test_the_best_checkpoint_outlives_the_limit(train, tmp_path):
+    folder = train(
+        "--max-steps", 8, "--test-size", 5, "--eval-steps", 1, "--save-steps", 100, "--save-total-limit", 1,
+        "--keep-best", "--lr", "3e-2", folder=tmp_path / "out",
+    )  # fmt: skip
+    evaluated = {line["step"]: line["eval_loss"] for line in lines(folder) if "eval_loss" in line}
+    best = min(evaluated, key=lambda step: evaluated[step])
+    assert (folder / f"checkpoint-{best}").is_dir()
 
 
-class TestResume:
-    def test_a_killed_run_continues_with_the_same_numbers(self, train, undisturbed, killed, tmp_path):
-        folder = Path(shutil.copytree(killed, tmp_path / "out"))
-        train(*FLAGS, ranks=2, folder=folder)
-        times = {"tokens_per_second": 0}
-        assert [line | times for line in lines(folder)] == [line | times for line in lines(undisturbed)]
-        weights = "final/model.safetensors"
-        assert (folder / weights).read_bytes() == (undisturbed / weights).read_bytes()
+def test_a_dry_run_tells_the_plan_and_writes_nothing(attempt, packed, tmp_path):
+    ended = attempt(
+        "--dry-run", "--epochs", 3, "--per-device-train-batch-size", 1, "--test-size", 5,
+        folder=tmp_path / "out", ranks=2,
+    )  # fmt: skip
+    assert ended.codes == [0, 0]
+    assert ended.out[1] == ""
+    told = dict(line.rsplit(maxsplit=1) for line in ended.out[0].splitlines() if "GB" not in line)
+    told = {name.strip(): float(value.replace(",", "")) for name, value in told.items()}
+    assert told["conversations per epoch"] == 35
+    assert told["steps"] == pytest.approx(3 * told["steps per epoch"], abs=2)
+    assert told["rows per epoch"] == pytest.approx(2 * told["steps per epoch"], abs=1)
+    assert told["utilisation"] == pytest.approx(
+        told["tokens per epoch"] / told["rows per epoch"] / 512, abs=1e-3
+    )
+    assert all(f"zero{stage}" in ended.out[0] for stage in range(4))
+    assert not (tmp_path / "out").exists()
 
-    def test_it_continues_on_one_rank(self, train, undisturbed, killed, tmp_path):
-        folder = Path(shutil.copytree(killed, tmp_path / "out"))
-        train(*FLAGS, ranks=1, folder=folder)
-        assert losses(folder) == pytest.approx(losses(undisturbed), rel=1e-5)
-        starts = orjson.loads((folder / "run.json").read_bytes())["starts"]
-        assert [(s["step"], s["world_size"], s["accumulation"]) for s in starts] == [(0, 2, 1), (8, 1, 2)]
 
-    def test_a_run_of_one_rank_continues_on_two(self, train, undisturbed, tmp_path):
-        folder = tmp_path / "out"
-        layout = ("--per-device-train-batch-size", 2)
-        train(*FLAGS, *layout, folder=folder, signals=kill_after(folder, 8))
-        train(*FLAGS, *layout, folder=folder, ranks=2)
-        assert losses(folder) == pytest.approx(losses(undisturbed), rel=1e-5)
+def test_a_trace_names_every_line_once_an_epoch(command, train, packed, tmp_path):
+    folder = train("--epochs", 1, "--per-device-train-batch-size", 1, ranks=2, folder=tmp_path / "out")
+    steps = lines(folder)[-1]["step"]
+    traced = [
+        json.loads(command("trace", folder, "--step", step, "--json").out[0]) for step in range(1, steps + 1)
+    ]
+    places = [
+        place["line"]
+        for step in traced
+        for rank in step["ranks"]
+        for rows in rank["passes"]
+        for row in rows
+        for place in row
+    ]
+    assert sorted(places) == list(range(1, 41))
+    assert {len(step["ranks"]) for step in traced} == {2}
+    text = command("trace", folder, "--step", 1).out[0]
+    assert text.startswith("rank 0  row 0  records.jsonl:")
+    beyond = command("trace", folder, "--step", steps + 1)
+    assert beyond.codes == [2]
+    assert f"has the steps 1 to {steps}" in beyond.err[0]
 
-    def test_a_number_of_ranks_that_cannot_share_the_step_is_refused_with_the_numbers(
-        self, command, packed, model, killed
-    ):
-        ended = command(
-            "run", "--data-path", packed, "--input-model", model, "--local-output-dir", killed, *RUN, *FLAGS,
-            ranks=3,
-        )  # fmt: skip
-        assert ended.codes == [2, 2, 2]
-        assert "its steps have 2 rows, which 3 processes cannot share" in ended.err[0]
 
-    def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-        self, train, undisturbed, killed, tmp_path
-    ):
-        folder = Path(shutil.copytree(killed, tmp_path / "out"))
-        state = next((folder / "checkpoint-8" / "state").glob("zero_pp_rank_0*"))
-        state.write_bytes(state.read_bytes()[:-10])
-        train(*FLAGS, ranks=2, folder=folder)
-        assert losses(folder) == losses(undisturbed)
-        assert [s["step"] for s in orjson.loads((folder / "run.json").read_bytes())["starts"]] == [0, 4]
+def test_raw_files_are_packed_once_for_all_ranks(attempt, tmp_path):
+    source = tmp_path / "raw.json"
+    source.write_text(
+        "".join(json.dumps({"instruction": f"q{n}", "output": f"a{n}"}) + "\n" for n in range(9))
+    )
+    flags = ("--max-steps", 2, "--per-device-train-batch-size", 1)
+    ended = attempt(*flags, data=source, folder=tmp_path / "out", ranks=2)
+    assert ended.codes == [0, 0], ended.err
+    assert sum(err.count("packing ") for err in ended.err) == 1
+    (folder,) = [path for path in (tmp_path / "out" / "data").iterdir() if path.is_dir()]
+    assert load(folder).rows == 9
+    assert orjson.loads((tmp_path / "out" / "run.json").read_bytes())["digest"] == load(folder).digest
+    again = attempt(*flags, data=source, folder=tmp_path / "out", ranks=2)
+    assert again.codes == [0, 0]
+    assert "packing" not in "".join(again.err)
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-    def test_a_signal_ends_the_step_and_saves(self, train, command, undisturbed, number, tmp_path):
-        folder = tmp_path / "out"
-        train(*FLAGS, ranks=2, folder=folder, signals=kill_after(folder, 4, number))
-        steps = [int(path.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*")]
-        assert max(steps) > 4
-        assert not (folder / "final").exists()
-        train(*FLAGS, ranks=2, folder=folder)
-        assert losses(folder) == losses(undisturbed)
 
-    def test_a_finished_run_is_left_alone(self, command, packed, model, undisturbed):
-        before = (undisturbed / "metrics.jsonl").read_bytes()
-        ended = command(
-            "run", "--data-path", packed, "--input-model", model, "--local-output-dir", undisturbed, *RUN,
-            *FLAGS, ranks=2,
-        )  # fmt: skip
-        assert ended.codes == [0, 0]
-        assert "the run is finished" in ended.err[0]
-        assert (undisturbed / "metrics.jsonl").read_bytes() == before
+def test_what_matters_is_warned_of(attempt, make_packed, tmp_path):
+    data = make_packed(tmp_path / "data", [{"instruction": "q", "output": "a"}] * 3)
+    ended = attempt("--max-steps", 1, "--lr", 0, "--warmup-steps", 5, data=data, folder=tmp_path / "out")
+    assert "warning: the learning rate is 0" in ended.err[0]
+    assert "warning: the warm-up has 5 steps and the run 1" in ended.err[0]
 
-    def test_tensorboard_is_cut_back_too(self, train, killed, tmp_path):
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        folder = Path(shutil.copytree(killed, tmp_path / "out"))
-        train(*FLAGS, ranks=2, folder=folder)
-        board = EventAccumulator(str(folder / "runs")).Reload()
-        steps = [event.step for event in board.Scalars("loss")]
-        assert steps == [3, 6, 9, 12, 14]
-
-    def test_the_final_model_loads_as_any_other(self, undisturbed):
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-
-        final = undisturbed / "final"
-        model = AutoModelForCausalLM.from_pretrained(final)
-        tokenizer = AutoTokenizer.from_pretrained(final)
-        end = tokenizer.convert_tokens_to_ids("<|End|>")
-        assert model.get_input_embeddings().weight.shape[0] > end
-        assert end in GenerationConfig.from_pretrained(final).eos_token_id
+def test_optimizer_offload_runs_on_a_cpu(train, tmp_path):
+    config = tmp_path / "ds.json"
+    offload = {"stage": 2, "offload_optimizer": {"device": "cpu", "pin_memory": True}}
+    config.write_text(json.dumps({"bf16": {"enabled": True}, "zero_optimization": offload}))
+    run = train("--max-steps", 2, "--deepspeed", config, folder=tmp_path / "out")
+    assert len(lines(run)) == 2

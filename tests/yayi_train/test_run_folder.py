@@ -46,7 +46,8 @@ def test_every_step_knows_the_layout_it_ran_under():
 
 
 @pytest.mark.parametrize(
-    ("world", "expected"), [(1, Layout(1, 4, 2)), (2, Layout(2, 4, 1)), (4, Layout(4, 2, 1)), (8, Layout(8, 1, 1))]
+    ("world", "expected"),
+    [(1, Layout(1, 4, 2)), (2, Layout(2, 4, 1)), (4, Layout(4, 2, 1)), (8, Layout(8, 1, 1))],
 )
 def test_the_global_batch_stays_whatever_the_number_of_ranks(world, expected):
     assert layout_for(Path("o"), run(), CONFIG, world) == expected

@@ -12,6 +12,8 @@ from yayi_data.template import load_template
 from yayi_data.tokenizer import load_tokenizer
 from yayi_train.vocabulary import Vocabulary, check_tokenizer, grow_vocabulary, written_vocabulary
 
+NEW = [200, 201, 202, 203]
+
 
 class TestGrow:
     """`grow_vocabulary`."""
@@ -20,7 +22,7 @@ class TestGrow:
     def test_new_rows_are_near_the_mean_and_differ(self, make_random_model, architecture, tied):
         model = make_random_model(architecture, tie_word_embeddings=tied)
         before = model.get_input_embeddings().weight.detach().clone()
-        grow_vocabulary(model, Vocabulary(204, [200, 201, 202, 203]))
+        grow_vocabulary(model, Vocabulary(204, NEW, NEW))
         assert (model.get_input_embeddings().weight is model.get_output_embeddings().weight) == tied
         for table in (model.get_input_embeddings(), model.get_output_embeddings()):
             assert table.weight.shape == (204, 32)
@@ -32,7 +34,7 @@ class TestGrow:
 
     def test_it_never_shrinks(self, make_random_model):
         model = make_random_model("llama")
-        grow_vocabulary(model, Vocabulary(150, []))
+        grow_vocabulary(model, Vocabulary(150, [], []))
         assert model.get_input_embeddings().weight.shape == (200, 32)
 
     def test_rows_that_the_model_holds_in_reserve_are_set_too(self, make_random_model):
@@ -40,7 +42,7 @@ class TestGrow:
         model = make_random_model("llama")
         model.get_input_embeddings().weight.data[180:] = 0
         known = model.get_input_embeddings().weight[:180].detach().clone()
-        grow_vocabulary(model, Vocabulary(184, [180, 181, 182, 183]))
+        grow_vocabulary(model, Vocabulary(184, range(180, 184), range(180, 184)))
         weight = model.get_input_embeddings().weight
         torch.testing.assert_close(weight[180:184].mean(0), known.mean(0), atol=1e-3, rtol=0)
         assert not weight[184:].any()
@@ -49,12 +51,18 @@ class TestGrow:
         models = [make_random_model("llama"), make_random_model("llama")]
         for number, model in enumerate(models):
             torch.manual_seed(number)
-            grow_vocabulary(model, Vocabulary(204, [200, 201, 202, 203]))
+            grow_vocabulary(model, Vocabulary(204, NEW, NEW))
         assert torch.equal(models[0].lm_head.weight, models[1].lm_head.weight)
+
+    def test_rows_that_are_there_and_untaught_stay(self, make_random_model):
+        model = make_random_model("llama")
+        before = model.get_input_embeddings().weight.detach().clone()
+        grow_vocabulary(model, Vocabulary(200, [198, 199], []))
+        assert torch.equal(model.get_input_embeddings().weight, before)
 
     def test_a_new_vocabulary_is_in_the_config(self, make_random_model):
         model = make_random_model("llama")
-        grow_vocabulary(model, Vocabulary(204, [200]))
+        grow_vocabulary(model, Vocabulary(204, [200], [200]))
         assert model.config.vocab_size == 204
 
 
@@ -71,15 +79,16 @@ class TestCheck:
 
     def test_a_base_without_control_tokens_gets_them_as_new_ids(self, byte_level, packed):
         size = Tokenizer.from_file(str(byte_level / "tokenizer.json")).get_vocab_size()
-        found = check_tokenizer(byte_level, packed)
-        assert found == Vocabulary(size + 4, [size, size + 1, size + 2, size + 3])
+        new = [size, size + 1, size + 2, size + 3]
+        assert check_tokenizer(byte_level, packed) == Vocabulary(size + 4, new, new)
 
     def test_a_model_that_has_them_has_nothing_new(self, byte_level, packed):
         assert check_tokenizer(packed / "tokenizer", packed).new_ids == []
 
     def test_a_prepared_model_remembers_what_is_new(self, packed):
-        Vocabulary(507, [503, 504]).write(packed / "tokenizer")
-        assert check_tokenizer(packed / "tokenizer", packed).new_ids == [503, 504]
+        Vocabulary(507, [503, 504], []).write(packed / "tokenizer")
+        found = check_tokenizer(packed / "tokenizer", packed)
+        assert (found.new_ids, found.missing) == ([503, 504], [])
 
     @pytest.mark.parametrize(
         ("change", "told"),

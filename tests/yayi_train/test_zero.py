@@ -158,13 +158,13 @@ def test_an_adapter_saved_under_zero_3_is_whole(make_documents, base, tokenizer,
         engine.step()
         if rank == 0:
             with pytest.raises(YayiError, match="of 30 trained tensors were saved, and 30 differ"):
-                save_adapter(engine.module, tmp_path, tokenizer, Vocabulary(200, NEW_IDS))
+                save_adapter(engine.module, tmp_path, tokenizer, Vocabulary(200, NEW_IDS, []))
         state = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
         with torch.no_grad():
             expected = supervised_loss(engine, batch, inputs(batch)).sum.item()
         if rank:
             return
-        save_adapter(engine.module, tmp_path, tokenizer, Vocabulary(200, NEW_IDS), state)
+        save_adapter(engine.module, tmp_path, tokenizer, Vocabulary(200, NEW_IDS, []), state)
         loaded = load_adapter(tmp_path, torch.float32)
         found = supervised_loss(loaded, batch, isolate(loaded)(batch)).sum.item()
         assert found == pytest.approx(expected, rel=1e-6)

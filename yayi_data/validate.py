@@ -10,7 +10,7 @@ import orjson
 from yayi_data.errors import DataError
 from yayi_data.findings import find
 from yayi_data.locate import Where, problem
-from yayi_data.prefilter import Batch, Suspects, suspicious
+from yayi_data.prefilter import Batch, Suspects, is_flat, suspicious
 from yayi_data.records import first_chunks
 from yayi_data.ruleset import RuleSet
 from yayi_data.scan import Fault, Path, scan_record, skip_space
@@ -137,7 +137,7 @@ def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
     except orjson.JSONDecodeError:
         return None
     together = len(values) == len(chunk) and accepts(dialect).is_valid(values)
-    return values if together and Batch(values, b"", (), dialect).flat else None
+    return values if together and is_flat(values, dialect) else None
 
 
 def _suspects(

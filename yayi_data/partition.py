@@ -3,9 +3,11 @@
 Who runs it, and when, leaves no trace in what it writes.
 """
 
+import gc
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -68,7 +70,7 @@ def pack_partition(tools: Tools, job: Job) -> Unit:
     if done is not None:
         return done
     ledger = Ledger(job.partition.source)
-    with ThreadPoolExecutor(1) as background:
+    with no_collection(), ThreadPoolExecutor(1) as background:
         shard = write_shard(job.shard, _rows(tools, job, ledger, background))
     drops = [
         {"reason": reason, "path": job.partition.source.name, "line": line, "record": record}
@@ -80,6 +82,18 @@ def pack_partition(tools: Tools, job: Job) -> Unit:
     unit = Unit(shard, beside, ledger.read, dropped, ledger.straddling, ledger.truncated)
     write_atomically(unit_file(job.shard), canonical(unit._asdict()))
     return unit
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Look for no reference cycles meanwhile: records make none, and looking takes a tenth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def drops_file(shard: Path) -> Path:
@@ -131,5 +145,3 @@ def _ahead(
         yield waiting.popleft().result()
     if failure:
         raise failure
-
-

@@ -23,7 +23,7 @@ from yayi_data.errors import DataError
 from yayi_data.index import INDEX, domain_counts, merge_index, read_index
 from yayi_data.manifest import MANIFEST, Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
 from yayi_data.output import locked, partial_folder, publish, refuse_existing, spool_folder
-from yayi_data.partition import Unit, drops_file, load_tools, pack_partition, sample, unit_file
+from yayi_data.partition import Unit, drops_file, load_tools, no_collection, pack_partition, sample, unit_file
 from yayi_data.plan import ORDER_VERSION
 from yayi_data.progress import Progress
 from yayi_data.read import PARTITION_BYTES, Partition, Source, open_sources, partitions
@@ -85,9 +85,11 @@ def pack(options: PackOptions) -> Packed:
     sources = open_sources(options.paths)
     registry = load_registry(str(options.domains) if options.domains else None)
     template = load_template(options.template)
-    with locked(options.output), spool_folder(options.output) as spool:
+    with no_collection(), locked(options.output), spool_folder(options.output) as spool:
         with ThreadPoolExecutor(1) as background:
-            loading = background.submit(begin_tokenizer, options.tokenizer, template, options.tokenizer_engine)
+            loading = background.submit(
+                begin_tokenizer, options.tokenizer, template, options.tokenizer_engine
+            )
             cut = _cut(sources, options, spool)
             texts = sample(template, registry, cut.jobs[0]) if cut.jobs else []
             tools = Tools(loading.result(), template, registry)
@@ -177,9 +179,7 @@ def _run(jobs: Sequence[Job], options: PackOptions, tools: Tools, folder: Path) 
     if workers > 1:
         _write_tokenizer(folder, tools.tokenizer)  # which the workers load
         domains = str(options.domains) if options.domains else None
-        load = partial(
-            load_tools, str(folder / TOKENIZER), tools.tokenizer.engine, options.template, domains
-        )
+        load = partial(load_tools, str(folder / TOKENIZER), tools.tokenizer.engine, options.template, domains)
     units = []
     with Progress("packing", len(jobs)) as progress:
         for unit in runner.run(pack_partition, jobs, workers, load):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yayi_data.convert import conversation
+from yayi_data.convert import FROM
 from yayi_data.domains import Registry
 from yayi_data.encode import Encoded, ReservedIdError, encode
 from yayi_data.errors import ConversionError, DataError
@@ -107,10 +107,11 @@ def draft_chunk(template: Template, registry: Registry, job: Job, chunk: Chunk, 
 
 def _converted(values: Sequence[Any], chunk: Chunk, job: Job, ledger: Ledger) -> list[Conversation | None]:
     """Convert a chunk's sound records; what no conversation can hold is dropped."""
+    convert = FROM[job.dialect]
     talks: list[Conversation | None] = []
     for i, value in enumerate(values):
         try:
-            talks.append(None if value is None else conversation(value, job.dialect))
+            talks.append(None if value is None else convert(value))
         except ConversionError as error:
             talks.append(None)
             ledger.drop((chunk.number + i, chunk.lines[i]), error.reason, job.on_problem, str(error))
@@ -158,9 +159,7 @@ def _encode(tools: Tools, job: Job, draft: Draft, ledger: Ledger) -> tuple[Draft
             draft = draft.only(np.arange(len(draft.records)) != error.row)
 
 
-def _truncate(
-    tools: Tools, job: Job, draft: Draft, encoded: Encoded
-) -> tuple[Encoded, NDArray[np.bool_]]:
+def _truncate(tools: Tools, job: Job, draft: Draft, encoded: Encoded) -> tuple[Encoded, NDArray[np.bool_]]:
     """Cut whole exchanges from the end of rows that are too long; return which ones were cut."""
     cut = np.diff(encoded.offsets) > job.max_length
     long = np.flatnonzero(cut).tolist()

@@ -239,7 +239,7 @@ class _Gathered:
             number = problem.record if problem.record is None else problem.record + self.records
             self.note(problem._replace(line=problem.line + self.lines, record=number))
         if part.prints is not None:
-            self.repeats.add(file.path, part.prints._replace(lines=part.prints.lines + self.lines))
+            self.repeats.add(file.path, part.prints, self.lines)
         file.records += part.records
         if part.lines:  # a stretch ends, whose lines and records counted from its own beginning
             self.lines += part.lines

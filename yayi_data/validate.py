@@ -97,7 +97,7 @@ def check_syntax(chunk: Chunk, source: Source, rules: RuleSet) -> list[Problem]:
 
 
 def one_document(source: Source) -> Problem | None:
-    """Return the problem of a file that is one JSON object over several lines, which would break every line."""
+    """Return the problem of a file that is one JSON value over several lines, each of them broken."""
     if source.kind == "array" or (source.size or 0) > MAX_RECORD_BYTES:
         return None
     try:

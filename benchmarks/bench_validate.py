@@ -27,7 +27,9 @@ SAMPLE_MEGABYTES = 10
 
 def records(corpus: Path) -> Iterator[dict[str, str]]:
     """Yield clean records without end, each different from all others in its prompt."""
-    base = [json.loads(line) for line in corpus.open(encoding="utf-8")] if corpus.exists() else list(made_up())
+    base = (
+        [json.loads(line) for line in corpus.open(encoding="utf-8")] if corpus.exists() else list(made_up())
+    )
     base = [record for record in base if all("\f" not in text for text in record.values())]
     for number in range(1 << 40):
         record = dict(base[number % len(base)])

@@ -270,7 +270,8 @@ def _pairs(batch: Batch, pair: bytes) -> Positions:
     """Return where two bytes follow each other, several times faster than a search for them."""
     if pair[0] == 0xC3:
         leads, second = batch.latin
-        return leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
+        found: Positions = leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
+        return found
     value = int.from_bytes(pair, "little")
     even, odd = (np.flatnonzero(numbers == value) for numbers in batch.doubles)
     return np.concatenate((even * 2, odd * 2 + 1))

@@ -29,14 +29,13 @@ class Prints(NamedTuple):
 
     prompts: Ints
     records: Ints
-    lines: Ints
-    columns: Ints
+    lines: list[int]
+    columns: list[int]
 
 
 def prints(values: Sequence[Any], lines: list[int], columns: list[int], dialect: str) -> Prints:
     """Return the hashes of the records of a chunk; `columns` may be empty, as in a chunk."""
     count = len(values)
-    ones = np.array(columns, np.int64) if columns else np.ones(count, np.int64)
     if _usual(values, dialect):  # no Python of ours runs for such a record
         prompts = np.fromiter(map(hash, map(itemgetter("instruction", "input"), values)), np.int64, count)
         replies = np.fromiter(map(hash, map(itemgetter("output"), values)), np.int64, count)
@@ -44,7 +43,7 @@ def prints(values: Sequence[Any], lines: list[int], columns: list[int], dialect:
         prompts = np.fromiter(map(_PROMPTS[dialect], values), np.int64, count)
         replies = np.fromiter(map(_REPLIES[dialect], values), np.int64, count)
     records = (prompts.view(np.uint64) * _MIX ^ replies.view(np.uint64)).view(np.int64)
-    return Prints(prompts, records, np.array(lines, np.int64), ones)
+    return Prints(prompts, records, lines, columns)
 
 
 def _usual(values: Sequence[Any], dialect: str) -> bool:
@@ -113,18 +112,20 @@ class Repeats:
     records: list[Ints] = field(default_factory=list)
     begins: list[_Begin] = field(default_factory=list)
     marks: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(_MARKS, np.bool_))
-    candidates: list[Ints] = field(default_factory=list)
+    candidates: list[tuple[int, int, int]] = field(default_factory=list)
     count: int = 0
 
-    def add(self, path: str, found: Prints) -> None:
-        """Add a chunk's hashes."""
+    def add(self, path: str, found: Prints, lines_before: int = 0) -> None:
+        """Add a chunk's hashes; its lines count from behind `lines_before` others."""
         if not self.begins or self.begins[-1].path != path:
             self.begins.append(_Begin(path, self.count))
         slots = found.prompts & (_MARKS - 1)
         again = self.marks[slots] | _repeated(slots)
         self.marks[slots] = True
         at = np.flatnonzero(again & (found.prompts != 0))
-        self.candidates.append(np.stack((at + self.count, found.lines[at], found.columns[at])))
+        for i in at.tolist():
+            column = found.columns[i] if found.columns else 1
+            self.candidates.append((self.count + i, found.lines[i] + lines_before, column))
         self.prompts.append(found.prompts)
         self.records.append(found.records)
         self.count += len(found.prompts)
@@ -133,13 +134,10 @@ class Repeats:
         """Yield a problem for each record whose prompt came before, in the order of the records."""
         if not self.candidates:
             return
-        ordinals, lines, columns = np.concatenate(self.candidates, axis=1)
-        if not len(ordinals):
-            return
-        prompts, records = self._hashes(ordinals)
+        prompts, records = self._hashes(np.array([ordinal for ordinal, _, _ in self.candidates]))
         earlier = _Earlier(*self._with_prompts(np.unique(prompts)))
-        for row in zip(ordinals, lines, columns, prompts, records, strict=True):
-            ordinal, line, column, prompt, record = map(int, row)
+        rows = zip(self.candidates, prompts.tolist(), records.tolist(), strict=True)
+        for (ordinal, line, column), prompt, record in rows:
             if told := earlier.of(ordinal, prompt, record):
                 yield self._problem(ordinal, line, column, *told)
 

@@ -14,7 +14,7 @@ from yayi_data.columnar import MAGIC, DamagedTableError, Layout, json_lines
 from yayi_data.errors import YayiError
 from yayi_data.inputs import bare, expand, why
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 19
 """Bytes read at a time; parsing is fastest while a block and what it becomes stay in the CPU's cache."""
 
 _HEAD_BYTES = 1 << 16

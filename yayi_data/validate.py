@@ -7,16 +7,17 @@ from typing import Any
 
 import orjson
 
+from yayi_data.buffer import MAX_RECORD_BYTES
 from yayi_data.console import one_line
 from yayi_data.errors import DataError
 from yayi_data.findings import find
 from yayi_data.locate import Where, problem
-from yayi_data.prefilter import Batch, Suspects, suspicious
+from yayi_data.prefilter import Batch, Suspects, is_flat, suspicious
 from yayi_data.records import first_chunks
 from yayi_data.ruleset import RuleSet
 from yayi_data.scan import Fault, Path, scan_record, skip_space
 from yayi_data.schema import accepts
-from yayi_data.sources import Source
+from yayi_data.sources import DamagedStreamError, Source, blocks
 from yayi_data.types import Chunk, Problem, Severity
 
 __all__ = ["ERRORS", "Checked", "RuleSet", "check", "detect"]
@@ -46,6 +47,7 @@ def detect(source: Source) -> str:
             break
     if first is None:
         raise DataError(f"{source.path}: holds no records")
+    first = one_document(source) or first
     raise DataError(f"{first.path}:{first.line}:{first.column}: {first.rule} {first.message}")
 
 
@@ -113,6 +115,24 @@ def check_syntax(chunk: Chunk, source: Source, rules: RuleSet) -> list[Problem]:
     return sorted((p for p in found if p.rule in rules.enabled), key=by_place)
 
 
+def one_document(source: Source) -> Problem | None:
+    """Return the problem of a file that is one JSON value over several lines, each of them broken."""
+    if source.kind != "jsonl" or (source.size or 0) > MAX_RECORD_BYTES:
+        return None
+    try:
+        whole = Chunk(source.index, 0, [1], [0], [b"".join(blocks(source, keep=True))])
+    except DamagedStreamError:
+        return None
+    value = _parsed(whole.raws[0])
+    if value is _BROKEN or b"\n" not in whole.raws[0].strip():
+        return None
+    look = _Look(whole, 0, value, source, "")
+    return look.unclear()._replace(message=ONE_DOCUMENT)
+
+
+ONE_DOCUMENT = "the file is one JSON value over several lines: put its records in an array, or one a line"
+
+
 def by_place(problem: Problem) -> tuple[int, int, str]:
     """Order the problems of one file."""
     return problem.line, problem.column, problem.rule
@@ -155,7 +175,7 @@ def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
     except orjson.JSONDecodeError:
         return None
     together = len(values) == len(chunk) and accepts(dialect).is_valid(values)
-    return values if together and Batch(values, b"", (), dialect).flat else None
+    return values if together and is_flat(values, dialect) else None
 
 
 def _suspects(

@@ -20,7 +20,8 @@ DEEPSPEED = Path(sys.executable).with_name("deepspeed")
 SINGLE, MULTI = "data/yayi_train_example.json", "data/yayi_train_example_multi_rounds.json"
 FLAGS = shlex.split(
     "--epochs 2 --per-device-train-batch-size 2 --per-device-eval-batch-size 8 --logging-steps 1 "
-    "--save-steps 2 --save-total-limit 10 --eval-steps 4 --warmup-steps 2 --test-size 6 --seed 515 --seq-len 512"
+    "--save-steps 2 --save-total-limit 10 --eval-steps 4 "
+    "--warmup-steps 2 --test-size 6 --seed 515 --seq-len 512"
 )
 LORA = ("--lora-dim", "16", "--lora-module-name", "q_proj,v_proj")
 BF16 = "configs/deepspeed_zero2_bf16.json"

@@ -53,10 +53,8 @@ class Decoder:
     def _marked(self, row: Row) -> tuple[str, NDArray[np.bool_]]:
         """Return a row's text, its control tokens as marks, and which characters are learnt marks."""
         end = len(row.ids) - len(self._tokenizer.suffix_ids)
-        ids, mask = (
-            row.ids[len(self._tokenizer.prefix_ids) : end],
-            row.mask[len(self._tokenizer.prefix_ids) :],
-        )
+        start = len(self._tokenizer.prefix_ids)
+        ids, mask = row.ids[start:end], row.mask[start:end]
         places = np.flatnonzero(np.isin(ids, self._control))
         pieces = np.split(ids, np.sort(np.concatenate([places, places + 1])))
         decoded = self._tokenizer.plain.decode_batch(
@@ -71,7 +69,7 @@ class Decoder:
 
 
 def _patterns(template: Template, marks: Mapping[str, str]) -> Iterator[str]:
-    """Yield a pattern for each role, more literal ones first; a reply's stands for what is written like it."""
+    """Yield a pattern for each role, the more literal first; roles that are written alike share one."""
     roles = {
         template.roles[role]: role for role in ("tool_call", "tool_result", "assistant", "user", "system")
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -149,7 +150,7 @@ def _comes_back(talk: Conversation, row: Row, tokenizer: Tokenizer) -> bool:
         encoded = encode([render(talk, tokenizer.template)], tokenizer)
     except DataError:  # its text would yield a control id
         return False
-    return encoded.ids.tolist() == row.ids.tolist() and encoded.mask.tolist() == row.mask.tolist()
+    return np.array_equal(encoded.ids, row.ids) and np.array_equal(encoded.mask, row.mask)
 
 
 EXPORTS: dict[str, Callable[[_Packed, Path], Exported]] = {

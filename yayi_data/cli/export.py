@@ -38,7 +38,5 @@ def export(
     for reason, count in exported.dropped.most_common():
         say(f"  dropped {count:,}: {reason}")
     if lossy := exported.rows - exported.again:
-        say(
-            f"  {lossy:,} of them give other ids when they are packed again: their text does not survive decoding"
-        )
+        say(f"  {lossy:,} of them give other ids when they are packed again: decoding changed their text")
     return 0

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from yayi_data.errors import DataError
-from yayi_data.template import Control, Layout, Rendered
+from yayi_data.console import one_line
+from yayi_data.errors import DataError, YayiError
+from yayi_data.template import Control, Fixed, Layout, Piece, Rendered
 from yayi_data.tokenizer import Tokenizer
 
 _PIECE = -1
@@ -25,14 +26,14 @@ Table = NDArray[np.int64]
 class Encoded(NamedTuple):
     """Encoded conversations, flat: row i is `ids[offsets[i]:offsets[i + 1]]`, and the same of `mask`.
 
-    `mask` is True where a token is supervised; `straddling` counts the tokens that cover the end of a header
-    and the beginning of a reply, which are supervised.
+    `mask` is True where a token is supervised; `straddling` counts each row's tokens that cover the end of a
+    header and the beginning of a reply, which are supervised.
     """
 
     ids: NDArray[np.int32]
     mask: NDArray[np.bool_]
     offsets: NDArray[np.int64]
-    straddling: int
+    straddling: NDArray[np.int64]
 
 
 class ReservedIdError(DataError):
@@ -70,11 +71,13 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
 
     learnt = np.flatnonzero(elements[pieces, _SUPERVISED])
     plain = np.where(elements[:, _SUPERVISED], 0, lengths)
-    headers, straddling = _header_tokens(elements[pieces[learnt]], learnt, content, tokenizer)
+    headers, straddles = _header_tokens(elements[pieces[learnt]], learnt, content, tokenizer)
     plain[pieces[learnt]] = headers
     runs = np.stack([plain, lengths - plain], axis=1).ravel()
     mask = np.repeat(np.tile([False, True], len(elements)), runs)
-    return Encoded(ids, mask, _ends(lengths)[_ends(row_elements)], straddling)
+    ends = _ends(row_elements)
+    straddling = np.searchsorted(ends, pieces[learnt[straddles]], side="right") - 1
+    return Encoded(ids, mask, _ends(lengths)[ends], np.bincount(straddling, minlength=len(rows)))
 
 
 def element_ends(rows: Sequence[Rendered], tokenizer: Tokenizer) -> list[NDArray[np.int64]]:
@@ -85,9 +88,10 @@ def element_ends(rows: Sequence[Rendered], tokenizer: Tokenizer) -> list[NDArray
     elements, row_elements = _elements([row.layout for row in rows], tokenizer)
     content = _content(rows, tokenizer)
     lengths = _lengths(elements, content)
-    first, after = len(tokenizer.prefix_ids), len(tokenizer.suffix_ids)
-    parts = np.split(lengths, np.cumsum(row_elements))[: len(rows)]
-    return [_ends(part)[first : len(part) - after + 1] for part in parts]
+    first = len(tokenizer.prefix_ids)
+    tables = np.split(lengths, np.cumsum(row_elements))[: len(rows)]
+    widths = [_widths(row.layout, tokenizer) for row in rows]
+    return [_ends(table)[first + _ends(width)] for table, width in zip(tables, widths, strict=True)]
 
 
 def _lengths(elements: Table, content: _Content) -> NDArray[np.int64]:
@@ -121,12 +125,34 @@ def _table(layout: Layout, tokenizer: Tokenizer) -> Table:
     for element in layout.elements:
         if isinstance(element, Control):
             table.append((tokenizer.control_ids[element.token], element.supervised, 0, 0))
-        else:
+        elif isinstance(element, Piece):
             size = tokenizer.header_bytes(element.header)
             table.append((_PIECE, element.supervised, size, len(element.header)))
+        else:
+            table += [(number, 0, 0, 0) for number in _fixed_ids(element.text, tokenizer)]
     if layout.closed:
         table += [(number, 0, 0, 0) for number in tokenizer.suffix_ids]
     return np.array(table, np.int64)
+
+
+def _widths(layout: Layout, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Return how many entries of the table each element of a layout takes."""
+    fixed = [e.text if isinstance(e, Fixed) else "" for e in layout.elements]
+    return np.array([len(_fixed_ids(text, tokenizer)) if text else 1 for text in fixed], np.int64)
+
+
+@lru_cache(maxsize=256)
+def _fixed_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Encode text that the template itself puts between control tokens: once, whatever the number of rows."""
+    ids, _ = tokenizer.encode_flat([text])
+    found = ids[tokenizer.reserved[ids]]
+    if len(found):
+        token = tokenizer.plain.id_to_token(int(found[0]))
+        raise YayiError(
+            f"the template {one_line(tokenizer.template.name)}: its own text {one_line(text[:80])} would become "
+            f"the control token {token}, which this vocabulary spells itself; change the template's text"
+        )
+    return list(map(int, ids))
 
 
 def _content(rows: Sequence[Rendered], tokenizer: Tokenizer) -> _Content:
@@ -145,8 +171,8 @@ def _content(rows: Sequence[Rendered], tokenizer: Tokenizer) -> _Content:
 
 def _header_tokens(
     elements: Table, pieces: NDArray[np.int64], content: _Content, tokenizer: Tokenizer
-) -> tuple[NDArray[np.int64], int]:
-    """Return how many tokens of each of these pieces lie within its header, and how many straddle its end.
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return how many tokens of each of these pieces lie within its header, and whether one straddles its end.
 
     Since no token is empty, they are among the first few, as many as the header has bytes. Where the length
     of one of these is unknown, the reference's offsets decide.
@@ -165,4 +191,4 @@ def _header_tokens(
         border = elements[i, _HEADER_CHARACTERS]
         counts[i] = sum(end <= border for _, end in spans)
         straddles[i] = any(start < border < end for start, end in spans)
-    return counts, int(straddles.sum())
+    return counts, straddles

@@ -1,10 +1,16 @@
 """A progress bar on stderr for what takes longer than two seconds, and only on a terminal."""
 
+from __future__ import annotations
+
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from yayi_data.console import on_terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 _PATIENCE = 2.0  # seconds; what ends sooner needs no bar
 
@@ -15,14 +21,15 @@ class Progress:
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total, self._done = label, total, 0
         self._started = time.monotonic()
-        self._bar = None
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
 
     def advance(self, amount: int) -> None:
         """Count `amount` more units as done."""
         self._done += amount
         if self._bar is None and on_terminal() and time.monotonic() - self._started > _PATIENCE:
             self._open()
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done)
 
     def _open(self) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from yayi_data.errors import YayiError
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 19
 """Bytes read at a time; parsing is fastest while a block and what it becomes stay in the CPU's cache."""
 
 _HEAD_BYTES = 1 << 16

@@ -1,7 +1,6 @@
 """Reads JSON Lines, streamed: every line that is not blank is a record, whatever it holds."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,14 +106,19 @@ class LineReader:
         )
 
     def _last(self, data: bytes) -> Chunk:
-        """Cut the last line, which no line break ends; where the stream broke off, the line is lost."""
-        line = self.line
+        """Cut the last line, which no line break ends.
+
+        Where the stream broke off, that line is lost; where it broke off between lines, what would have
+        followed counts as one lost record, so that the ledger shows it.
+        """
+        line, start = self.line, self.offset
         chunk = self._chunk(data)
-        if self.damage:
-            where = Where(self.source.path, chunk.number if len(chunk) else None, line, 1)
-            chunk.problems.append(problem(where, data, 0, "compression", self.damage))
-            chunk = replace(chunk, raws=[b""] * len(chunk))
-        return chunk
+        if not self.damage:
+            return chunk
+        where = Where(self.source.path, chunk.number, line, 1)
+        found = problem(where, data, 0, "compression", self.damage)
+        problems = [*chunk.problems, found]
+        return Chunk(self.source.index, chunk.number, [line], [start], [b""], problems)
 
     def _oversized(self, held: list[bytes]) -> Chunk:
         """Report a line that is too long to hold; the rest of it will be skipped."""

@@ -3,36 +3,45 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from yayi_data.errors import DataError
-from yayi_data.template import Control, Layout, Rendered
+from yayi_data.console import one_line
+from yayi_data.errors import DataError, YayiError
+from yayi_data.template import Control, Fixed, Layout, Piece, Rendered
 from yayi_data.tokenizer import Tokenizer
 
-_PIECE = -1
 _FAR = 1 << 30
-# The columns of a table of elements, the control tokens and text pieces of conversations in order: the id
-# (_PIECE for a piece), whether it is supervised, a piece's header in normalised bytes (-1 = cannot be told)
-# and in characters.
-_ID, _SUPERVISED, _HEADER_BYTES, _HEADER_CHARACTERS = range(4)
 
-Table = NDArray[np.int64]
+
+class _Frame(NamedTuple):
+    """The constant tokens of a layout, which stand around its text pieces, and what is learnt of each piece.
+
+    `sizes` tells how many of them stand before each piece, and after the last. A piece's header is counted in
+    normalised bytes (-1 = cannot be told) and in characters.
+    """
+
+    ids: NDArray[np.int32]
+    mask: NDArray[np.bool_]
+    sizes: NDArray[np.int64]
+    supervised: NDArray[np.bool_]
+    header_bytes: NDArray[np.int64]
+    header_characters: NDArray[np.int64]
 
 
 class Encoded(NamedTuple):
     """Encoded conversations, flat: row i is `ids[offsets[i]:offsets[i + 1]]`, and the same of `mask`.
 
-    `mask` is True where a token is supervised; `straddling` counts the tokens that cover the end of a header
-    and the beginning of a reply, which are supervised.
+    `mask` is True where a token is supervised; `straddling` counts each row's tokens that cover the end of a
+    header and the beginning of a reply, which are supervised.
     """
 
     ids: NDArray[np.int32]
     mask: NDArray[np.bool_]
     offsets: NDArray[np.int64]
-    straddling: int
+    straddling: NDArray[np.int64]
 
 
 class ReservedIdError(DataError):
@@ -61,20 +70,21 @@ def encode(rows: Sequence[Rendered], tokenizer: Tokenizer) -> Encoded:
     A token is supervised if and only if it covers a character of a supervised span.
     Raises ReservedIdError where text yields a control id.
     """
-    elements, row_elements = _elements([row.layout for row in rows], tokenizer)
+    if not rows:
+        return Encoded(np.zeros(0, np.int32), np.zeros(0, np.bool_), _ends(_NONE), _NONE)
+    frames, kinds = _frames([row.layout for row in rows], tokenizer)
     content = _content(rows, tokenizer)
-    pieces = np.flatnonzero(elements[:, _ID] == _PIECE)
-    lengths = _lengths(elements, content)
-    ids = np.repeat(elements[:, _ID].astype(np.int32), lengths)
-    ids[ids == _PIECE] = content.ids
-
-    learnt = np.flatnonzero(elements[pieces, _SUPERVISED])
-    plain = np.where(elements[:, _SUPERVISED], 0, lengths)
-    headers, straddling = _header_tokens(elements[pieces[learnt]], learnt, content, tokenizer)
-    plain[pieces[learnt]] = headers
-    runs = np.stack([plain, lengths - plain], axis=1).ravel()
-    mask = np.repeat(np.tile([False, True], len(elements)), runs)
-    return Encoded(ids, mask, _ends(lengths)[_ends(row_elements)], straddling)
+    pieces = _Pieces(frames, kinds)
+    learnt, straddles = _learnt(pieces, content, tokenizer)
+    constants = np.concatenate([frame.ids for frame in frames])
+    starts, sizes = _runs(frames, kinds, content, len(constants))
+    source = np.repeat(starts - _ends(sizes)[:-1], sizes)
+    source += np.arange(len(source))
+    ids = np.concatenate([constants, content.ids]).take(source)
+    mask = np.concatenate([*(frame.mask for frame in frames), learnt]).take(source)
+    offsets = _ends(sizes)[_ends(2 * pieces.counts + 1)]
+    straddling = np.bincount(np.repeat(np.arange(len(rows)), pieces.counts)[straddles], minlength=len(rows))
+    return Encoded(ids, mask, offsets, straddling)
 
 
 def element_ends(rows: Sequence[Rendered], tokenizer: Tokenizer) -> list[NDArray[np.int64]]:
@@ -82,19 +92,19 @@ def element_ends(rows: Sequence[Rendered], tokenizer: Tokenizer) -> list[NDArray
 
     The tokenizer's leading ids are counted, its trailing ones are not.
     """
-    elements, row_elements = _elements([row.layout for row in rows], tokenizer)
     content = _content(rows, tokenizer)
-    lengths = _lengths(elements, content)
-    first, after = len(tokenizer.prefix_ids), len(tokenizer.suffix_ids)
-    parts = np.split(lengths, np.cumsum(row_elements))[: len(rows)]
-    return [_ends(part)[first : len(part) - after + 1] for part in parts]
+    texts = iter((content.ends - content.starts).tolist())
+    ends = []
+    for row in rows:
+        sizes = [
+            next(texts) if isinstance(element, Piece) else len(_constant(element, tokenizer))
+            for element in row.layout.elements
+        ]
+        ends.append(np.cumsum([len(tokenizer.prefix_ids), *sizes]))
+    return ends
 
 
-def _lengths(elements: Table, content: _Content) -> NDArray[np.int64]:
-    """Return how many tokens each element is: a control token one, a piece as many as its text has."""
-    lengths = np.ones(len(elements), np.int64)
-    lengths[elements[:, _ID] == _PIECE] = content.ends - content.starts
-    return lengths
+_NONE = np.zeros(0, np.int64)
 
 
 def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -102,31 +112,92 @@ def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
-def _elements(layouts: list[Layout], tokenizer: Tokenizer) -> tuple[Table, NDArray[np.int64]]:
-    """Return the table of the elements of all rows, and how many each row has."""
-    numbers = {layout: i for i, layout in enumerate(dict.fromkeys(layouts))}
-    tables = [_table(layout, tokenizer) for layout in numbers]
-    kinds = np.fromiter(map(numbers.__getitem__, layouts), np.int64, len(layouts))
-    sizes = np.array([len(table) for table in tables], np.int64)
+def _spread(parts: Sequence[NDArray[Any]], kinds: NDArray[np.int64]) -> NDArray[Any]:
+    """Return `parts[kind]` of each of `kinds`, one after the other."""
+    sizes = np.array([len(part) for part in parts], np.int64)
     counts = sizes[kinds]
     shift = _ends(sizes)[kinds] - _ends(counts)[:-1]
-    index = np.arange(counts.sum()) + np.repeat(shift, counts)
-    return np.concatenate([np.zeros((0, 4), np.int64), *tables])[index], counts
+    spread: NDArray[Any] = np.concatenate(parts)[np.arange(counts.sum()) + np.repeat(shift, counts)]
+    return spread
+
+
+class _Pieces:
+    """The pieces of all rows in order: what of each is learnt; `counts` are those of each row."""
+
+    def __init__(self, frames: Sequence[_Frame], kinds: NDArray[np.int64]) -> None:
+        self.counts = np.array([len(frame.supervised) for frame in frames], np.int64)[kinds]
+        self.supervised = _spread([frame.supervised for frame in frames], kinds)
+        self.header_bytes = _spread([frame.header_bytes for frame in frames], kinds)
+        self.header_characters = _spread([frame.header_characters for frame in frames], kinds)
+
+
+def _frames(layouts: list[Layout], tokenizer: Tokenizer) -> tuple[list[_Frame], NDArray[np.int64]]:
+    """Return the frames of all layouts, and which one each row has."""
+    numbers = {layout: i for i, layout in enumerate(dict.fromkeys(layouts))}
+    kinds = np.fromiter(map(numbers.__getitem__, layouts), np.int64, len(layouts))
+    return [_frame(layout, tokenizer) for layout in numbers], kinds
+
+
+def _runs(
+    frames: Sequence[_Frame], kinds: NDArray[np.int64], content: _Content, constants: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each run of constants or text starts, in all constants and then all texts; its size."""
+    tables, shift = [], 0
+    for frame in frames:
+        table = np.full((2 * len(frame.sizes) - 1, 2), -1)
+        table[::2, 0] = shift + _ends(frame.sizes)[:-1]
+        table[::2, 1] = frame.sizes
+        tables.append(table)
+        shift += len(frame.ids)
+    starts, sizes = _spread(tables, kinds).T.copy()
+    text = sizes < 0
+    starts[text] = constants + content.starts
+    sizes[text] = content.ends - content.starts
+    return starts, sizes
 
 
 @lru_cache(maxsize=4096)
-def _table(layout: Layout, tokenizer: Tokenizer) -> Table:
-    """Return a layout's elements, with the ids that the tokenizer itself puts around them."""
-    table = [(number, 0, 0, 0) for number in tokenizer.prefix_ids]
+def _frame(layout: Layout, tokenizer: Tokenizer) -> _Frame:
+    """Return a layout's frame, with the ids that the tokenizer itself puts around it."""
+    constants = [(number, False) for number in tokenizer.prefix_ids]
+    before = []
     for element in layout.elements:
-        if isinstance(element, Control):
-            table.append((tokenizer.control_ids[element.token], element.supervised, 0, 0))
+        if isinstance(element, Piece):
+            before.append(len(constants))
         else:
-            size = tokenizer.header_bytes(element.header)
-            table.append((_PIECE, element.supervised, size, len(element.header)))
+            constants += [(number, element.supervised) for number in _constant(element, tokenizer)]
     if layout.closed:
-        table += [(number, 0, 0, 0) for number in tokenizer.suffix_ids]
-    return np.array(table, np.int64)
+        constants += [(number, False) for number in tokenizer.suffix_ids]
+    headers = [piece.header for piece in layout.pieces]
+    return _Frame(
+        ids=np.array([number for number, _ in constants], np.int32),
+        mask=np.array([supervised for _, supervised in constants], np.bool_),
+        sizes=np.diff([0, *before, len(constants)]),
+        supervised=np.array([piece.supervised for piece in layout.pieces], np.bool_),
+        header_bytes=np.array([tokenizer.header_bytes(header) for header in headers], np.int64),
+        header_characters=np.array([len(header) for header in headers], np.int64),
+    )
+
+
+def _constant(element: Control | Fixed, tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of an element that holds no text of a record."""
+    if isinstance(element, Control):
+        return [tokenizer.control_ids[element.token]]
+    return _fixed_ids(element.text, tokenizer)
+
+
+@lru_cache(maxsize=256)
+def _fixed_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Encode text that the template itself puts between control tokens: once, whatever the number of rows."""
+    ids, _ = tokenizer.encode_flat([text])
+    found = ids[tokenizer.reserved[ids]]
+    if len(found):
+        token = tokenizer.plain.id_to_token(int(found[0]))
+        raise YayiError(
+            f"the template {one_line(tokenizer.template.name)}: its own text {one_line(text[:80])} would "
+            f"become the control token {token}, which this vocabulary spells itself; change the template's text"
+        )
+    return list(map(int, ids))
 
 
 def _content(rows: Sequence[Rendered], tokenizer: Tokenizer) -> _Content:
@@ -143,26 +214,38 @@ def _content(rows: Sequence[Rendered], tokenizer: Tokenizer) -> _Content:
     return _Content(texts, ids, np.concatenate([np.zeros(1, np.int64), ends])[:-1], ends)
 
 
+def _learnt(
+    pieces: _Pieces, content: _Content, tokenizer: Tokenizer
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which content ids are learnt, and which pieces hold a token that straddles a header's end."""
+    plain = content.ends - content.starts
+    straddles = np.zeros(len(plain), np.bool_)
+    learnt = np.flatnonzero(pieces.supervised)
+    plain[learnt], straddles[learnt] = _header_tokens(pieces, learnt, content, tokenizer)
+    runs = np.stack([plain, content.ends - content.starts - plain], axis=1).ravel()
+    return np.repeat(np.tile([False, True], len(plain)), runs), straddles
+
+
 def _header_tokens(
-    elements: Table, pieces: NDArray[np.int64], content: _Content, tokenizer: Tokenizer
-) -> tuple[NDArray[np.int64], int]:
-    """Return how many tokens of each of these pieces lie within its header, and how many straddle its end.
+    pieces: _Pieces, learnt: NDArray[np.int64], content: _Content, tokenizer: Tokenizer
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return how many tokens of each learnt piece lie within its header, and whether one straddles its end.
 
     Since no token is empty, they are among the first few, as many as the header has bytes. Where the length
     of one of these is unknown, the reference's offsets decide.
     """
-    header = elements[:, _HEADER_BYTES, None]
-    window = content.starts[pieces, None] + np.arange(header.max(initial=0) + 1)
-    inside = window < content.ends[pieces, None]
+    header = pieces.header_bytes[learnt, None]
+    window = content.starts[learnt, None] + np.arange(header.max(initial=0) + 1)
+    inside = window < content.ends[learnt, None]
     sizes = np.full(window.shape, _FAR)
     sizes[inside] = tokenizer.token_bytes[content.ids[window[inside]]]
     byte_ends = np.cumsum(sizes, axis=1)
     counts: NDArray[np.int64] = (byte_ends <= header).sum(axis=1)
     straddles: NDArray[np.bool_] = (inside & (byte_ends > header) & (byte_ends - sizes < header)).any(axis=1)
-    untold = ((byte_ends <= header) & (sizes == 0)).any(axis=1) | (elements[:, _HEADER_BYTES] < 0)
+    untold = ((byte_ends <= header) & (sizes == 0)).any(axis=1) | (header[:, 0] < 0)
     for i in np.flatnonzero(untold):
-        spans = tokenizer.spans(content.texts[pieces[i]])
-        border = elements[i, _HEADER_CHARACTERS]
+        spans = tokenizer.spans(content.texts[learnt[i]])
+        border = pieces.header_characters[learnt[i]]
         counts[i] = sum(end <= border for _, end in spans)
         straddles[i] = any(start < border < end for start, end in spans)
-    return counts, int(straddles.sum())
+    return counts, straddles

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -39,7 +39,8 @@ class InspectOptions:
     as_json: bool = False
 
 
-class _Folder(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Folder:
     path: Path
     manifest: Manifest
     index: Index

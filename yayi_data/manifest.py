@@ -53,11 +53,15 @@ class TokenizerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Where every record went: `read` = `kept` + the sum of `dropped` (by reason)."""
+    """Where every record went: `read` = `kept` + the sum of `dropped` (by reason).
+
+    Of those kept, `truncated` lost exchanges at their end.
+    """
 
     read: int
     kept: int
     dropped: dict[str, int]
+    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True)

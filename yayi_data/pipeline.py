@@ -7,7 +7,7 @@ cuts, sends the partitions out, adds up what they became and publishes the folde
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,13 +23,14 @@ from yayi_data.errors import DataError
 from yayi_data.index import INDEX, domain_counts, merge_index, read_index
 from yayi_data.manifest import MANIFEST, Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
 from yayi_data.output import locked, partial_folder, publish, refuse_existing, spool_folder
-from yayi_data.partition import Job, Tools, Unit, drops_file, load_tools, pack_partition, sample, unit_file
+from yayi_data.partition import Unit, drops_file, load_tools, no_collection, pack_partition, sample, unit_file
 from yayi_data.plan import ORDER_VERSION
 from yayi_data.progress import Progress
 from yayi_data.read import PARTITION_BYTES, Partition, Source, open_sources, partitions
+from yayi_data.rows import Job, Tools
 from yayi_data.shard import datasets_files, index_part
 from yayi_data.template import TrainOn, load_template
-from yayi_data.tokenizer import Engine, load_tokenizer
+from yayi_data.tokenizer import Engine, Tokenizer, begin_tokenizer
 from yayi_data.validate import detect
 
 TOKENIZER = "tokenizer"
@@ -84,16 +85,17 @@ def pack(options: PackOptions) -> Packed:
     sources = open_sources(options.paths)
     registry = load_registry(str(options.domains) if options.domains else None)
     template = load_template(options.template)
-    with locked(options.output), spool_folder(options.output) as spool:
-        with ThreadPoolExecutor(1) as background:  # a large tokenizer loads while the sources are cut
-            loading = background.submit(load_tokenizer, options.tokenizer, template, options.tokenizer_engine)
+    with no_collection(), locked(options.output), spool_folder(options.output) as spool:
+        with ThreadPoolExecutor(1) as background:
+            loading = background.submit(
+                begin_tokenizer, options.tokenizer, template, options.tokenizer_engine
+            )
             cut = _cut(sources, options, spool)
+            texts = sample(template, registry, cut.jobs[0]) if cut.jobs else []
             tools = Tools(loading.result(), template, registry)
-        if cut.jobs:
-            tools.tokenizer.check_sample(sample(tools, cut.jobs[0]))
+        tools.tokenizer.check_sample(texts)
         facts = _facts(cut, options, tools)
         with partial_folder(options.output, _key(facts)) as folder:
-            _write_tokenizer(folder, tools)
             units = _run(cut.jobs, options, tools, folder)
             whole = _finish(folder, facts, units, options)
             publish(options.output)
@@ -105,7 +107,8 @@ def pack(options: PackOptions) -> Packed:
 
 def _cut(sources: Sequence[Source], options: PackOptions, spool: Path) -> _Cut:
     """Cut every source into partitions; with --limit, jobs after the last wanted record fall away."""
-    facts, jobs = [], []
+    facts: list[SourceFacts] = []
+    jobs: list[Job] = []
     left = options.limit
     for source in sources:
         dialect = detect(source)
@@ -151,7 +154,7 @@ def _facts(cut: _Cut, options: PackOptions, tools: Tools) -> Manifest:
             "domains": tools.registry.fingerprint,
         },
         template=TemplateFacts(tools.template.name, tools.template.fingerprint),
-        tokenizer=TokenizerFacts(tokenizer.fingerprint, tokenizer.control_ids, len(tokenizer.token_bytes)),
+        tokenizer=TokenizerFacts(tokenizer.fingerprint, tokenizer.control_ids, tokenizer.vocabulary),
         ledger=Ledger(0, 0, {}),
         domains={},
         rows=0,
@@ -164,22 +167,32 @@ def _facts(cut: _Cut, options: PackOptions, tools: Tools) -> Manifest:
     )
 
 
-def _write_tokenizer(folder: Path, tools: Tools) -> None:
+def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     (folder / TOKENIZER).mkdir(exist_ok=True)
-    tools.tokenizer.write(folder / TOKENIZER)
+    tokenizer.write(folder / TOKENIZER)
 
 
 def _run(jobs: Sequence[Job], options: PackOptions, tools: Tools, folder: Path) -> list[Unit]:
     """Pack every partition, here or in worker processes, and return the units in order."""
-    workers = min(options.workers or cpu_count() or 1, len(jobs))
-    domains = str(options.domains) if options.domains else None
-    load = partial(load_tools, str(folder / TOKENIZER), tools.tokenizer.engine, options.template, domains)
+    workers = min(options.workers or _default_workers(), len(jobs))
+    load: Callable[[], Tools] = lambda: tools  # noqa: E731
+    if workers > 1:
+        _write_tokenizer(folder, tools.tokenizer)  # which the workers load
+        domains = str(options.domains) if options.domains else None
+        load = partial(load_tools, str(folder / TOKENIZER), tools.tokenizer.engine, options.template, domains)
     units = []
     with Progress("packing", len(jobs)) as progress:
-        for unit in runner.run(pack_partition, jobs, workers, load if workers > 1 else lambda: tools):
+        for unit in runner.run(pack_partition, jobs, workers, load):
             units.append(unit)
             progress.advance(1)
+    if workers <= 1:
+        _write_tokenizer(folder, tools.tokenizer)
     return units
+
+
+def _default_workers() -> int:
+    """Return half the cores: each worker keeps a second one busy with tokenizing."""
+    return max(1, (cpu_count() or 1) // 2)
 
 
 def _finish(folder: Path, facts: Manifest, units: Sequence[Unit], options: PackOptions) -> Manifest:
@@ -204,7 +217,8 @@ def _ledger(units: Sequence[Unit]) -> Ledger:
     for unit in units:
         dropped.update(unit.dropped)
     kept = sum(unit.shard.rows for unit in units)
-    return Ledger(sum(unit.read for unit in units), kept, dict(sorted(dropped.items())))
+    truncated = sum(unit.truncated for unit in units)
+    return Ledger(sum(unit.read for unit in units), kept, dict(sorted(dropped.items())), truncated)
 
 
 def _refuse_losses(ledger: Ledger, options: PackOptions) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from yayi_data.console import on_terminal
 
@@ -15,7 +15,7 @@ class Progress:
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total, self._done = label, total, 0
         self._started = time.monotonic()
-        self._bar = None
+        self._bar: Any = None
 
     def advance(self, amount: int) -> None:
         """Count `amount` more units as done."""

@@ -1,9 +1,6 @@
 """Where partitions run: in this process or a local pool; who runs them leaves no trace in the output."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from yayi_data.errors import YayiError
@@ -24,7 +21,17 @@ def run(
     if workers <= 1:
         tools = load()
         yield from (work(tools, job) for job in jobs)
-        return
+    else:
+        yield from _in_processes(work, jobs, workers, load)
+
+
+def _in_processes(
+    work: Callable[[Tools, Job], Result], jobs: Sequence[Job], workers: int, load: Callable[[], Tools]
+) -> Iterator[Result]:
+    from concurrent.futures import ProcessPoolExecutor  # imports that one process has no use for
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work, load))
     try:
         for future in [pool.submit(_work, job) for job in jobs]:

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:  # rich is slow to import, and JSON needs none of it
+    from rich.table import Table
+    from rich.text import Text
 
 from yayi_data.console import one_line, say
 from yayi_data.manifest import Manifest
@@ -53,14 +53,18 @@ def print_packed(packed: Packed, *, as_json: bool) -> None:
             )
         )
         return
+    from rich.console import Console
+
     console = Console(highlight=False)
     console.print(describe(packed.output, packed.manifest), soft_wrap=True)
     console.print(domain_table(packed.manifest))
     say(f"tokenizer engine: {packed.engine} ({packed.engine_reason}); {packed.seconds:.1f} s")
 
 
-def describe(folder: Path, manifest: Manifest) -> Text:
+def describe(folder: Path, manifest: Manifest) -> "Text":
     """Return the lines above the table: what the folder holds, and where every record went."""
+    from rich.text import Text
+
     ledger = manifest.ledger
     share = manifest.supervised_tokens / manifest.tokens if manifest.tokens else 0
     lines = [
@@ -73,8 +77,11 @@ def describe(folder: Path, manifest: Manifest) -> Text:
     return Text("\n".join(one_line(line) for line in lines))
 
 
-def domain_table(manifest: Manifest) -> Table:
+def domain_table(manifest: Manifest) -> "Table":
     """Return the table of domains, the largest first."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("domain", box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for heading in ("conversations", "tokens", "supervised"):
         table.add_column(heading, justify="right")

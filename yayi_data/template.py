@@ -61,6 +61,13 @@ class Piece(NamedTuple):
     supervised: bool
 
 
+class Fixed(NamedTuple):
+    """Text that the template itself puts between two control tokens; nothing of it is learnt."""
+
+    text: str
+    supervised: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """What every conversation of one shape becomes; compared by identity, so that it is a cheap key.
@@ -68,17 +75,22 @@ class Layout:
     `closed` is False for a prompt, which the reply is yet to follow.
     """
 
-    elements: tuple[Control | Piece, ...]
+    elements: tuple[Control | Piece | Fixed, ...]
     closed: bool = True
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """The text pieces alone, in order."""
+        """The text pieces that hold a value, in order."""
         return [e for e in self.elements if isinstance(e, Piece)]
+
+    @cached_property
+    def slots(self) -> list[tuple[str, int, str]]:
+        """What stands before each piece's value, which value it is, and what stands after it."""
+        return [(piece.before, piece.value, piece.after) for piece in self.pieces]
 
 
 class Rendered(NamedTuple):
-    """A rendered conversation: its layout, shared with all of its shape, and the texts of the pieces."""
+    """A rendered conversation: its layout, shared with all of its shape, and the texts of its pieces."""
 
     layout: Layout
     texts: list[str]
@@ -119,11 +131,12 @@ def layout(
 ) -> Layout:
     """Return the layout of conversations whose turns have these roles and train flags.
 
-    `system` tells whether a system text opens them. With `train_on="last"` only the last reply is learnt.
+    `system` tells whether they have a system text of their own: otherwise the template's default opens them,
+    unless that is empty. With `train_on="last"` only the last reply is learnt.
     """
     replies = [i for i, role in enumerate(roles) if role in _REPLIES]
     learnt = {i for i in (replies if train_on == "all" else replies[-1:]) if train[i]}
-    elements = _elements(template, template.roles["system"], 0, False) if system else []
+    elements = _opening(template, own=system)
     for i, role in enumerate(roles):
         elements += _elements(template, template.roles[role], i + 1, i in learnt)
     return Layout(tuple(elements))
@@ -136,9 +149,20 @@ def prompt_layout(template: Template, roles: Sequence[str], system: bool) -> Lay
     return Layout((*turns, *_elements(template, template.opening, _NO_VALUE, False)), closed=False)
 
 
-def _elements(template: Template, text: str, value: int, learnt: bool) -> list[Control | Piece]:
+def _opening(template: Template, *, own: bool) -> list[Control | Piece | Fixed]:
+    """Return what a system text becomes: a conversation's own, or the default, the same in each of them."""
+    elements = _elements(template, template.roles["system"], 0, False)
+    if own:
+        return elements
+    if not template.default_system:
+        return []
+    default = template.default_system
+    return [Fixed(f"{e.before}{default}{e.after}") if isinstance(e, Piece) else e for e in elements]
+
+
+def _elements(template: Template, text: str, value: int, learnt: bool) -> list[Control | Piece | Fixed]:
     """Cut a role's string at its control tokens; a reply is learnt from its opening to the end token."""
-    elements: list[Control | Piece] = []
+    elements: list[Control | Piece | Fixed] = []
     start, border = 0, len(template.opening)
     for part in cut(text, template.control):
         end = start + len(part)
@@ -149,9 +173,11 @@ def _elements(template: Template, text: str, value: int, learnt: bool) -> list[C
         else:
             before, slot, after = part.partition(_SLOT)
             header = before[: max(0, border - start)] if learnt else ""
-            elements.append(
-                Piece(before, value if slot else _NO_VALUE, after, header, learnt and end > border)
-            )
+            supervised = learnt and end > border
+            if slot or supervised:
+                elements.append(Piece(before, value if slot else _NO_VALUE, after, header, supervised))
+            else:
+                elements.append(Fixed(part))
         start = end
     return elements
 

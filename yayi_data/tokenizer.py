@@ -1,7 +1,7 @@
 """The tokenizer of a run: control tokens placed by id, text encoded so that it can never yield one."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -26,9 +26,8 @@ class Tokenizer:
     """A tokenizer.json with a template's control tokens added, ready to encode text between them.
 
     `names` maps the template's control tokens to what this tokenizer calls them, `control_ids` to their ids;
-    `prefix_ids` and `suffix_ids` are what the tokenizer itself puts around a text (BOS); `token_bytes[id]` is
-    the number of bytes of normalised text an id covers (0 = cannot be told); `reserved[id]` marks ids that
-    text must never yield.
+    `reserved[id]` marks ids that text must never yield. The engines, which take the longest to load, do so
+    in the background: what needs them waits for them.
     """
 
     def __init__(
@@ -46,18 +45,42 @@ class Tokenizer:
         self.control_ids = {token: reserved[name] for token, name in self.names.items()}
         content_only = tokenizer_json.content_only(self._json, reserved)
         added_ids = {token["content"]: token["id"] for token in content_only["added_tokens"]}
-        with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(Engines, content_only, added_ids, engine)
-            self.fingerprint = tokenizer_json.fingerprint(self._json)
-            self.token_bytes = tokenizer_json.token_bytes(self._json)
-            self.reserved = self._marked(list(reserved.values()))
-            self._engines = loading.result()
-        self.prefix_ids, self.suffix_ids = self._engines.prefix_ids, self._engines.suffix_ids
-        if not self._bytes_tell_headers():
-            self.token_bytes[:] = 0
+        self._background = ThreadPoolExecutor(1)
+        self._loading = self._background.submit(Engines, content_only, added_ids, engine)
+        self.fingerprint = tokenizer_json.fingerprint(self._json)
+        self._sizes = tokenizer_json.token_bytes(self._json)
+        self.reserved = self._marked(list(reserved.values()))
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of ids, control tokens included."""
+        return len(self._sizes)
+
+    def wait(self) -> None:
+        """Wait until the engines are loaded; YayiError where they cannot be."""
+        self._loading.result()
+
+    @property
+    def _engines(self) -> Engines:
+        return self._loading.result()
+
+    @property
+    def prefix_ids(self) -> list[int]:
+        """What the tokenizer itself puts before a text."""
+        return self._engines.prefix_ids
+
+    @property
+    def suffix_ids(self) -> list[int]:
+        """What the tokenizer itself puts after a text."""
+        return self._engines.suffix_ids
+
+    @cached_property
+    def token_bytes(self) -> NDArray[np.int32]:
+        """The number of bytes of normalised text that each id covers, by id; 0 = cannot be told."""
+        return self._sizes if self._bytes_tell_headers() else np.zeros_like(self._sizes)
 
     def _marked(self, ids: list[int]) -> NDArray[np.bool_]:
-        table = np.zeros(len(self.token_bytes), np.bool_)
+        table = np.zeros(self.vocabulary, np.bool_)
         table[ids] = True
         unknown = tokenizer_json.unknown_id(self._json["model"])
         if unknown is not None:
@@ -68,9 +91,9 @@ class Tokenizer:
         """Tell whether token lengths end a reply's header where the reference's spans do."""
         pieces = layout(self.template, ("assistant", "tool_call"), (True, True), False).pieces
         for header in {piece.header for piece in pieces if piece.supervised}:
-            size = self.header_bytes(header)
+            size = self._header_bytes(header, self._sizes)
             for text in NASTY:
-                sizes = self.token_bytes[self._engines.encode_reference([header + text])[0]].tolist()
+                sizes = self._sizes[self._engines.encode_reference([header + text])[0]].tolist()
                 by_bytes = sum(end <= size for end in accumulate(sizes))
                 by_spans = sum(end <= len(header) for _, end in self.spans(header + text))
                 if 0 not in sizes and by_bytes != by_spans:
@@ -88,8 +111,11 @@ class Tokenizer:
         return self._engines.reason
 
     def check_sample(self, texts: Sequence[str]) -> None:
-        """Compare the engines on the beginning of the input; where they differ the reference takes over."""
-        self._engines.check_sample(texts)
+        """Compare the engines on the beginning of the input; where they differ the reference takes over.
+
+        That is done in the background too, before anything is encoded.
+        """
+        self._loading = self._background.submit(_checked, self._loading, texts)
 
     def encode_flat(self, texts: Sequence[str]) -> Flat:
         """Encode texts that stand between control tokens; ids of all of them, and where each one's end."""
@@ -104,9 +130,12 @@ class Tokenizer:
 
         -1 where the vocabulary cannot tell.
         """
+        return self._header_bytes(header, self.token_bytes)
+
+    def _header_bytes(self, header: str, token_bytes: NDArray[np.int32]) -> int:
         if not header:
             return 0
-        sizes = self.token_bytes[self.encode_flat([f"{header}a"])[0]]
+        sizes = token_bytes[self.encode_flat([f"{header}a"])[0]]
         return int(sizes.sum()) - len("a") if sizes.all() else -1
 
     @cached_property
@@ -144,8 +173,21 @@ class Tokenizer:
         (folder / "template.toml").write_text(template_toml(self.template), encoding="utf-8")
 
 
+def _checked(loading: "Future[Engines]", texts: Sequence[str]) -> Engines:
+    engines = loading.result()
+    engines.check_sample(texts)
+    return engines
+
+
 def load_tokenizer(path_or_id: str, template: Template, engine: Engine = "auto") -> Tokenizer:
     """Load a tokenizer from a folder, a tokenizer.json or a hub ID, and add the template's control tokens."""
+    tokenizer = begin_tokenizer(path_or_id, template, engine)
+    tokenizer.wait()
+    return tokenizer
+
+
+def begin_tokenizer(path_or_id: str, template: Template, engine: Engine = "auto") -> Tokenizer:
+    """Return a tokenizer as `load_tokenizer` does, while its engines are still loading."""
     path = _find(path_or_id)
     config = path.with_name("tokenizer_config.json")
     return Tokenizer(_read(path), template, engine, _read(config) if config.is_file() else None)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from yayi_data.buffer import MAX_RECORD_BYTES
+from yayi_data.console import one_line
 from yayi_data.errors import DataError
 from yayi_data.findings import find
 from yayi_data.locate import Where, problem
@@ -31,24 +32,28 @@ class Checked:
 
 
 def detect(source: Source) -> str:
-    """Return the dialect of a source, from its first records; raise DataError where none fits."""
-    looked = 0
+    """Return the dialect of a source, from its first records.
+
+    Raises DataError where none fits: with the first fault at its place, where reading found one.
+    """
+    looked, first = 0, None
     for chunk in first_chunks(source):
         for raw in chunk.raws[: _LOOKED_AT - looked]:
             if dialect := _dialect(_parsed(raw)):
                 return dialect
+        first = first or next(iter(check_syntax(chunk, source, ERRORS)), None)
         looked += len(chunk)
         if looked >= _LOOKED_AT:
             break
-    if not looked:
+    if first is None:
         raise DataError(f"{source.path}: holds no records")
-    raise DataError(f"{source.path}: {UNCLEAR}")
+    raise DataError(f"{first.path}:{first.line}:{first.column}: {first.rule} {first.message}")
 
 
 _LOOKED_AT = 100
-UNCLEAR = (
-    "the first records fit no dialect: expected `instruction` and `output` (alpaca), `conversations` "
-    "(multi-turn, sharegpt) or `messages`; name it with --dialect"
+_EXPECTED = (
+    "`instruction` and `output` (alpaca), `conversations` (multi-turn, sharegpt) or `messages`; "
+    "`yayi-data validate --dialect NAME` tells what a record lacks"
 )
 
 
@@ -61,6 +66,19 @@ def _dialect(value: Any) -> str | None:
     if isinstance(value.get("messages"), list):
         return "messages"
     return "alpaca" if "instruction" in value or "output" in value else None
+
+
+def _evidence(value: Any) -> str:
+    """Say what a record is, where no dialect was recognised by it."""
+    if not isinstance(value, dict):
+        kinds = {list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+        return f"the record is {kinds.get(type(value), 'a number')}"
+    names = [f"`{one_line(name)[:40]}`" for name in value]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"the record has {', '.join(names[:_SHOWN]) or 'no members'}{more}"
+
+
+_SHOWN = 8
 
 
 def check(chunk: Chunk, source: Source, dialect: str, rules: RuleSet) -> Checked:
@@ -197,7 +215,8 @@ class _Look:
     def unclear(self) -> Problem:
         """Say that no dialect fits this record."""
         raw = self.chunk.raws[self.index]
-        return self._problem(raw, skip_space(raw, 0), "dialect", UNCLEAR, ())
+        message = f"{_evidence(self.value)}, which fits no dialect: expected {_EXPECTED}"
+        return self._problem(raw, skip_space(raw, 0), "dialect", message, ())
 
     def _problem(self, raw: bytes, offset: int, rule: str, message: str, path: Path) -> Problem:
         chunk, i = self.chunk, self.index

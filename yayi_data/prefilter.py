@@ -26,7 +26,6 @@ Followed = tuple[Positions, npt.NDArray[np.uint8]]
 
 _ENCODING_SIGNS = tuple(sign.encode() for sign in ("\ufffd", *MOJIBAKE))
 _COLON = re.compile(rb"[ \t\r\n]*:")
-_OPEN, _CLOSE = OPEN.encode(), CLOSE.encode()
 _RARE = {"\ufffd".encode(): 1, "锟斤拷".encode(): 1}
 """Which two bytes of a needle to look for first, where the first two are common in Chinese."""
 
@@ -268,10 +267,14 @@ def _signs(plain: Batch, rules: RuleSet) -> Iterable[int]:
 
 def _pairs(batch: Batch, pair: bytes) -> Positions:
     """Return where two bytes follow each other, several times faster than a search for them."""
+    found: Positions
     if pair[0] == 0xC3:
         leads, second = batch.latin
-        found: Positions = leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
+        found = leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
         return found
+    if pair[0] < 0x80:
+        found, second = batch.followed(pair[0])
+        return found[second == pair[1]]
     value = int.from_bytes(pair, "little")
     even, odd = (np.flatnonzero(numbers == value) for numbers in batch.doubles)
     return np.concatenate((even * 2, odd * 2 + 1))
@@ -279,6 +282,8 @@ def _pairs(batch: Batch, pair: bytes) -> Positions:
 
 def _matching(batch: Batch, candidates: Positions, needle: bytes) -> Positions:
     """Return the candidates at which a needle stands, comparing eight bytes at a time."""
+    if not len(candidates):
+        return candidates
     candidates = candidates[candidates >= 0]
     inside = candidates[candidates < len(batch.data) - len(needle) - 7]
     late = candidates[candidates >= len(batch.data) - len(needle) - 7].tolist()
@@ -292,18 +297,31 @@ def _matching(batch: Batch, candidates: Positions, needle: bytes) -> Positions:
 
 def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
     """Return records whose brackets are not those of one known tag at the start of the first question."""
-    opens, closes = (_matching(plain, _pairs(plain, b[1:]) - 1, b) for b in (_OPEN, _CLOSE))
+    opens, closes = _brackets(plain)
     odd = set(plain.records(_other_brackets(plain)).tolist())
-    tagged = _tagged(plain, opens, registry)
+    if plain.flat:
+        known = _known_tags(plain, _asked_first(plain, opens), registry)
+        if len(known) == len(opens) == len(closes):  # every bracket belongs to such a tag
+            return odd
+        tagged = plain.counts(known)
+    else:
+        tagged = _tagged(plain, registry)
     unequal = (plain.counts(opens) != tagged) | (plain.counts(closes) != tagged)
     return odd.union(np.flatnonzero(unequal).tolist())
 
 
-def _tagged(plain: Batch, opens: Positions, registry: Registry) -> Positions:
+def _brackets(plain: Batch) -> tuple[Positions, Positions]:
+    """Return where 【 and 】 stand: E3 80 90 and E3 80 91, found by their last two bytes."""
+    even, odd = (np.flatnonzero((numbers & 0xFEFF) == 0x9080) for numbers in plain.doubles)
+    found = np.concatenate((even * 2, odd * 2 + 1))
+    found = found[plain.bytes[found - 1] == 0xE3]
+    last = plain.bytes[found + 1]
+    return found[last == 0x90] - 1, found[last == 0x91] - 1
+
+
+def _tagged(plain: Batch, registry: Registry) -> Positions:
     """Return 1 for each record that begins with a known tag, 0 for the others."""
     known = registry.domain_by_wording
-    if plain.flat:
-        return plain.counts(_known_tags(plain, _asked_first(plain, opens), registry))
     asked = map(FIRST_ASK[plain.dialect], plain.values)
     begins = [text[0] == OPEN and text[1 : text.find(CLOSE, 1, 35)] in known for text in asked]
     return np.asarray(begins, np.int64)

@@ -47,6 +47,7 @@ def detect(source: Source) -> str:
             break
     if first is None:
         raise DataError(f"{source.path}: holds no records")
+    first = one_document(source) or first
     raise DataError(f"{first.path}:{first.line}:{first.column}: {first.rule} {first.message}")
 
 
@@ -116,7 +117,7 @@ def check_syntax(chunk: Chunk, source: Source, rules: RuleSet) -> list[Problem]:
 
 def one_document(source: Source) -> Problem | None:
     """Return the problem of a file that is one JSON value over several lines, each of them broken."""
-    if source.kind == "array" or (source.size or 0) > MAX_RECORD_BYTES:
+    if source.kind != "jsonl" or (source.size or 0) > MAX_RECORD_BYTES:
         return None
     try:
         whole = Chunk(source.index, 0, [1], [0], [b"".join(blocks(source, keep=True))])

@@ -23,6 +23,7 @@ PLACED = [
     ("{}", ":1:1: dialect the record has no members"),
     (json.dumps({f"m{i}": 1 for i in range(9)}), "`m7` and 1 more, which fits no dialect"),
     ('{"conversations": 3}', "the record has `conversations`, which fits no dialect"),
+    ('{\n "question": "a"\n}\n', ":1:1: dialect the file is one JSON value over several lines"),
     ("", ": holds no records"),
     ("\n \n", ": holds no records"),
 ]

@@ -30,7 +30,25 @@ def commands() -> str:
     return "# Commands\n\n" + NOTE + "\n".join(pages)
 
 
-PAGES: dict[str, Callable[[], str]] = {"commands.md": commands}
+def rules() -> str:
+    """Return docs/rules.md: every rule of validate, with its examples."""
+    from yayi_data.rules import RULES
+
+    table = ["| rule | | |", "| --- | --- | --- |"]
+    table += [f"| [{rule.id}](#{rule.id}) | {rule.severity} | {rule.name} |" for rule in RULES.values()]
+    sections = [
+        f"## {rule.id}\n\n{rule.name} ({rule.severity}). {rule.why}\n\n"
+        f"Bad:\n\n```text\n{rule.bad}\n```\n\nGood:\n\n```text\n{rule.good}\n```\n"
+        for rule in RULES.values()
+    ]
+    intro = (
+        "Errors break a record's structure and fail the run; warnings fail it with `--strict`. Severities can "
+        "be set, and rules left out, as [ci.md](ci.md) shows. `yayi-data rules RULE` prints the same.\n\n"
+    )
+    return "# Rules\n\n" + NOTE + intro + "\n".join(table) + "\n\n" + "\n".join(sections)
+
+
+PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "rules.md": rules}
 
 
 def main() -> int:

@@ -168,6 +168,26 @@ def spelled_control() -> Tokenizer:
     return tokenizer
 
 
+def collapse() -> Tokenizer:
+    """It makes one blank of a run of blanks, so that a header's line break and a reply's become one token."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return tokenizer
+
+
+def prefix_space() -> Tokenizer:
+    """Byte-level with a blank before every text, as RoBERTa's."""
+    tokenizer = byte_level()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    return tokenizer
+
+
 FAMILIES: dict[str, Callable[[], Tokenizer]] = {
     make.__name__: make
     for make in (
@@ -182,6 +202,8 @@ FAMILIES: dict[str, Callable[[], Tokenizer]] = {
         unknown_newline,
         unigram,
         spelled_control,
+        collapse,
+        prefix_space,
     )
 }
 

@@ -53,7 +53,8 @@ class ArrayReader:
             yield self._flushed()
 
     def _nothing(self) -> Chunk:
-        return Chunk(self.source.index, self.record, [], [], [])
+        self.raws: list[bytes] = []
+        return Chunk(self.source.index, self.record, [], [], self.raws)
 
     def _flushed(self) -> Chunk:
         """Give out the records that were taken one by one, and the problems found meanwhile."""
@@ -204,7 +205,7 @@ class ArrayReader:
         line, column = self.text.place()
         if not len(self.taken):
             self.taken = self._nothing()
-        self.taken.raws.append(raw)
+        self.raws.append(raw)
         self.taken.lines.append(line)
         self.taken.columns.append(column)
         self.taken.starts.append(self.text.offset)

@@ -20,7 +20,7 @@ from yayi_data.runner import run
 from yayi_data.sources import Source, blocks, line_starts
 from yayi_data.template import load_template
 from yayi_data.types import Chunk, Problem, Severity
-from yayi_data.validate import by_place, check, check_syntax, detect
+from yayi_data.validate import by_place, check, check_syntax, detect, one_document
 
 JOB_BYTES = 32 << 20
 MOST_KEPT = 100_000
@@ -185,6 +185,9 @@ def _all_parts(rules: RuleSet, job: _Job) -> list[_Part]:
 
 
 def _parts(rules: RuleSet, job: _Job) -> Iterator[_Part]:
+    if not job.dialect and (document := one_document(job.source)):
+        yield _Part(1, [document] if "dialect" in rules.enabled else [], None, 0)
+        return
     if job.start == 0 and job.end < 0:
         yield from (_part(rules, job, chunk) for chunk in chunks_of(job.source, job.limit))
         return
@@ -236,7 +239,7 @@ class _Gathered:
             number = problem.record if problem.record is None else problem.record + self.records
             self.note(problem._replace(line=problem.line + self.lines, record=number))
         if part.prints is not None:
-            self.repeats.add(file.path, part.prints._replace(lines=part.prints.lines + self.lines))
+            self.repeats.add(file.path, part.prints, self.lines)
         file.records += part.records
         if part.lines:  # a stretch ends, whose lines and records counted from its own beginning
             self.lines += part.lines

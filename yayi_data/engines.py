@@ -46,7 +46,7 @@ class Engines:
         self.reason = _AGREES
         if self._fast is None:
             self._use_reference(fault)
-        self.check_sample(NASTY)
+        self.check_sample(NASTY + _JOINED)
 
     def _use_reference(self, reason: str) -> None:
         if self._choice == "fast":
@@ -133,3 +133,4 @@ NASTY = (
     "!?" * 20, "http://a.b/c?d=e&f#g", "def f(x):\n\treturn x\n", '{"a": [1, 2]}', "你 好", "\ufffd",
 )
 # fmt: on
+_JOINED = tuple(a + b for shift in (1, 7, 19) for a, b in zip(NASTY, NASTY[shift:], strict=False))

@@ -1,9 +1,10 @@
 """Reads JSON Lines, streamed: every line that is not blank is a record, whatever it holds."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from yayi_data.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Place
 from yayi_data.locate import Where, problem
@@ -11,6 +12,26 @@ from yayi_data.sources import BOM, DamagedStreamError, Source
 from yayi_data.types import Chunk
 
 _SPACE = b" \t\r"
+
+
+Starts = npt.NDArray[np.int64]
+
+
+class Lines(Sequence[bytes]):
+    """The lines of a stretch of bytes, cut only when one is asked for: clean records are parsed together."""
+
+    def __init__(self, data: bytes, count: int) -> None:
+        self.data = data
+        self.total = count
+        self._cut: list[bytes] = []
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, index: Any) -> Any:
+        if not self._cut:
+            self._cut = self.data.split(b"\n")[: self.total]
+        return self._cut[index]
 
 
 class LineReader:
@@ -47,45 +68,57 @@ class LineReader:
 
     def _chunk(self, data: bytes) -> Chunk:
         """Cut whole lines into records and step behind them."""
-        raws = data.split(b"\n")
-        if not raws[-1]:
-            raws.pop()
-        end = self.line + len(raws)
-        chunk = Chunk(self.source.index, self.record, list(range(self.line, end)), self._starts(raws), raws)
-        if self.offset == 0 and data.startswith(BOM):
-            self._without_bom(chunk)
-        if b"\r" in data:
-            raws[:] = [raw.removesuffix(b"\r") for raw in raws]
-        if b"" in raws or any(map(bytes.isspace, raws)):
-            _drop_blank(chunk)
-        if raws:
-            chunk = replace(chunk, data=data[chunk.starts[0] - self.offset :])
+        text = np.frombuffer(data, np.uint8)
+        breaks = np.flatnonzero(text == 0x0A)
+        starts = np.concatenate(([0], breaks + 1))
+        starts = starts[starts < len(data)]
+        lines = range(self.line, self.line + len(starts))
+        odd = b"\r" in data or (self.offset == 0 and data.startswith(BOM)) or (text[starts] <= 0x20).any()
+        take = self._careful if odd else self._plain
+        chunk = take(data, starts, lines)
         self.offset += len(data)
-        self.line = end
+        self.line += len(starts)
         self.record += len(chunk)
         return chunk
 
-    def _starts(self, raws: list[bytes]) -> list[int]:
-        sizes = np.fromiter(map(len, raws), np.int64, len(raws)) + 1
-        starts: list[int] = (np.cumsum(sizes) - sizes + self.offset).tolist()
-        return starts
+    def _plain(self, data: bytes, starts: Starts, lines: range) -> Chunk:
+        begins = (starts + self.offset).tolist()
+        raws = Lines(data, len(starts))
+        return Chunk(self.source.index, self.record, list(lines), begins, raws, data=data)
 
-    def _without_bom(self, chunk: Chunk) -> None:
-        where = Where(self.source.path, None, 1, 1)
-        chunk.problems.append(problem(where, chunk.raws[0], 0, "encoding-bom", BOM_FOUND))
-        chunk.raws[0] = chunk.raws[0].removeprefix(BOM)
-        chunk.starts[0] += len(BOM)
-        chunk.columns[:] = [2] + [1] * (len(chunk) - 1)
+    def _careful(self, data: bytes, starts: Starts, lines: range) -> Chunk:
+        """Leave out a byte order mark, blank lines, and the CR of CRLF."""
+        raws = [raw.removesuffix(b"\r") for raw in Lines(data, len(starts))]
+        begins, columns, problems = (starts + self.offset).tolist(), [1] * len(raws), []
+        if self.offset == 0 and data.startswith(BOM):
+            problems = [problem(Where(self.source.path, None, 1, 1), raws[0], 0, "encoding-bom", BOM_FOUND)]
+            raws[0], begins[0], columns[0] = raws[0].removeprefix(BOM), len(BOM), 2
+        kept = [i for i, raw in enumerate(raws) if raw.strip(_SPACE)]
+        return Chunk(
+            self.source.index,
+            self.record,
+            [lines[i] for i in kept],
+            [begins[i] for i in kept],
+            [raws[i] for i in kept],
+            problems,
+            [columns[i] for i in kept],
+            data=data[begins[kept[0]] - self.offset :] if kept else b"",
+        )
 
     def _last(self, data: bytes) -> Chunk:
-        """Cut the last line, which no line break ends; where the stream broke off, the line is lost."""
-        line = self.line
+        """Cut the last line, which no line break ends.
+
+        Where the stream broke off, that line is lost; where it broke off between lines, what would have
+        followed counts as one lost record, so that the ledger shows it.
+        """
+        line, start = self.line, self.offset
         chunk = self._chunk(data)
-        if self.damage:
-            where = Where(self.source.path, chunk.number if len(chunk) else None, line, 1)
-            chunk.problems.append(problem(where, data, 0, "compression", self.damage))
-            chunk.raws[:] = [b""] * len(chunk)
-        return chunk
+        if not self.damage:
+            return chunk
+        where = Where(self.source.path, chunk.number, line, 1)
+        found = problem(where, data, 0, "compression", self.damage)
+        problems = [*chunk.problems, found]
+        return Chunk(self.source.index, chunk.number, [line], [start], [b""], problems)
 
     def _oversized(self, held: list[bytes]) -> Chunk:
         """Report a line that is too long to hold; the rest of it will be skipped."""
@@ -103,12 +136,3 @@ class LineReader:
         self.offset += end or len(block)
         self.line += bool(end)
         return block[end:] if end else b""
-
-
-def _drop_blank(chunk: Chunk) -> None:
-    """Remove blank lines from a chunk's columns."""
-    kept = [i for i, raw in enumerate(chunk.raws) if raw.strip(_SPACE)]
-    columns: tuple[list[int], ...] = (chunk.lines, chunk.starts, chunk.columns)
-    for column in columns:
-        column[:] = [column[i] for i in kept] if column else []
-    chunk.raws[:] = [chunk.raws[i] for i in kept]

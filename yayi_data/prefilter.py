@@ -3,9 +3,11 @@
 The searches may name a clean record, and never miss one that is not; what is named is looked at closely.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ Positions = npt.NDArray[np.int64]
 Followed = tuple[Positions, npt.NDArray[np.uint8]]
 
 _ENCODING_SIGNS = tuple(sign.encode() for sign in ("\ufffd", *MOJIBAKE))
+_COLON = re.compile(rb"[ \t\r\n]*:")
 _RARE = {"\ufffd".encode(): 1, "锟斤拷".encode(): 1}
 """Which two bytes of a needle to look for first, where the first two are common in Chinese."""
 
@@ -32,11 +35,18 @@ def _table(characters: bytes) -> npt.NDArray[np.bool_]:
 
 
 _CONTROL_ESCAPE = _table(b"bfu")
-_MAY_BE_SPACE = _table(b" \\\xc2\xe1\xe2\xe3")
-"""What a text of white space can begin with: a space, an escape, or the first byte of a wider one."""
-_MAY_BE_BRACKET = _table(bytes(bracket.encode()[0] for bracket in WRONG))
+_BLANK = re.compile(
+    rb'"(?: |\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2[\x80\x81][\x80-\xaf]|\xe3\x80\x80)+"'
+)
+_MAY_BE_SPACE = _table(b" \\\xc2\xe1\xe2")
+"""What a text of white space can begin with, U+3000 apart: a space, an escape, a wider one's first byte."""
 
 _FLAT = frozenset(["instruction", "input", "output", "system"])
+
+
+def is_flat(values: Sequence[Any], dialect: str) -> bool:
+    """Tell whether valid records are alpaca with texts only: no history, no unknown members."""
+    return dialect == "alpaca" and _FLAT.issuperset(set().union(*values))
 
 
 @dataclass
@@ -65,7 +75,27 @@ class Batch:
     @cached_property
     def flat(self) -> bool:
         """Tell whether the records are alpaca with texts only: no history, no unknown members."""
-        return self.dialect == "alpaca" and all(map(_FLAT.issuperset, self.values))
+        return is_flat(self.values, self.dialect)
+
+    @cached_property
+    def windows(self) -> npt.NDArray[np.uint64]:
+        """The eight bytes from each offset on, as one number; the last seven offsets have none."""
+        return np.ndarray((max(0, len(self.data) - 7),), "<u8", self.data, strides=(1,))
+
+    @cached_property
+    def latin(self) -> Followed:
+        """Where C2 or C3 stand, which begin the C1 controls and Latin letters, and what follows them."""
+        found = np.flatnonzero((self.bytes[:-1] & 0xFE) == 0xC2)
+        return found, self.bytes[found + 1]
+
+    @cached_property
+    def doubles(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+        """The data as pairs of bytes: those that begin at even, and those that begin at odd offsets."""
+        size = len(self.data)
+        return (
+            np.frombuffer(self.data, "<u2", size // 2),
+            np.frombuffer(self.data, "<u2", (size - 1) // 2, offset=1),
+        )
 
     @cached_property
     def quotes(self) -> Followed:
@@ -136,14 +166,11 @@ def _repeated_keys(batch: Batch) -> set[int]:
 
 
 def _key_colons(batch: Batch) -> Positions:
-    colons = np.flatnonzero(batch.bytes == 0x3A)
-    before = batch.bytes[colons - 1]
-    near = colons[before == 0x22]
-    far = colons[before <= 0x20]
-    if not len(far):
-        return near
-    quoted = [at for at in far.tolist() if batch.data[:at].rstrip(b" \t\r\n").endswith(b'"')]
-    return np.concatenate((near, np.asarray(quoted, np.int64)))
+    """Return the quotes that a colon follows, perhaps behind white space."""
+    quotes, after = batch.quotes
+    near, spaced = quotes[after == 0x3A], quotes[after <= 0x20]
+    far = [at for at in spaced.tolist() if _COLON.match(batch.data, at + 1)]
+    return np.concatenate((near, np.asarray(far, np.int64))) if far else near
 
 
 def _count_keys(value: Any) -> int:
@@ -175,16 +202,12 @@ def _unknown_members(batch: Batch) -> Iterable[int]:
 
 
 def _blank(batch: Batch) -> Iterable[int]:
-    """Return records with a text that begins with white space, or with what may stand for it."""
+    """Return records with a text of white space, or of escapes that may stand for it."""
     quotes, after = batch.quotes
-    spaces = quotes[_MAY_BE_SPACE[after]]
-    text = batch.bytes
-    spaces = spaces[spaces < len(text) - 3]
-    wide = text[spaces + 1] >= 0xE2
-    third = text[spaces + 3]
-    # 0x80 ends U+3000; of U+2000 to U+205F the curly quotes, which begin many texts, are no white space.
-    kept = ~wide | (third <= 0x8A) | (third >= 0x9F) & (text[spaces + 1] == 0xE2)
-    return set(batch.records(spaces[kept]).tolist())
+    wide = _matching(batch, quotes[after == 0xE3], '"\u3000'.encode())
+    spaces = np.concatenate((quotes[_MAY_BE_SPACE[after]], wide))
+    blank = [at for at in spaces.tolist() if _BLANK.match(batch.data, at)]
+    return set(batch.records(np.asarray(blank, np.int64)).tolist())
 
 
 # Signs
@@ -217,8 +240,9 @@ def _unescaped(batch: Batch) -> tuple[Batch, list[int]]:
 
 def _control_characters(plain: Batch) -> Iterable[int]:
     r"""Return records with DEL, a C1 control, or one of \b, \f, \u00 as an escape."""
-    leads, second = plain.followed(0xC2)
-    found = [leads[second < 0xA0]]
+    leads, second = plain.latin
+    leads = leads[second < 0xA0]
+    found = [leads[plain.bytes[leads] == 0xC2]]
     if b"\x7f" in plain.data:
         found.append(plain.followed(0x7F)[0])
     backslashes, letters = plain.backslashes
@@ -232,52 +256,97 @@ def _control_characters(plain: Batch) -> Iterable[int]:
 
 def _signs(plain: Batch, rules: RuleSet) -> Iterable[int]:
     """Return records that hold control tokens or signs of a broken encoding."""
-    found: dict[tuple[bytes, int], Positions] = {}
+    found: dict[bytes, Positions] = {}
     for needle in (*_ENCODING_SIGNS, *(token.encode() for token in rules.control_tokens)):
         at = _RARE.get(needle, 0)
         pair = needle[at : at + 2]
-        if (pair, at) not in found:
-            found[pair, at] = _pairs(plain, pair) - at
-        yield from set(plain.records(_matching(plain, found[pair, at], needle)).tolist())
-
-
-def _occurrences(batch: Batch, needle: bytes, rare: int) -> Positions:
-    """Return where a needle stands; its two bytes at `rare` should seldom occur."""
-    return _matching(batch, _pairs(batch, needle[rare : rare + 2]) - rare, needle)
+        if pair not in found:
+            found[pair] = _pairs(plain, pair)
+        yield from set(plain.records(_matching(plain, found[pair] - at, needle)).tolist())
 
 
 def _pairs(batch: Batch, pair: bytes) -> Positions:
     """Return where two bytes follow each other, several times faster than a search for them."""
-    text = batch.bytes
-    return np.flatnonzero((text[:-1] == pair[0]) & (text[1:] == pair[1]))
+    found: Positions
+    if pair[0] == 0xC3:
+        leads, second = batch.latin
+        found = leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
+        return found
+    if pair[0] < 0x80:
+        found, second = batch.followed(pair[0])
+        return found[second == pair[1]]
+    value = int.from_bytes(pair, "little")
+    even, odd = (np.flatnonzero(numbers == value) for numbers in batch.doubles)
+    return np.concatenate((even * 2, odd * 2 + 1))
 
 
 def _matching(batch: Batch, candidates: Positions, needle: bytes) -> Positions:
-    candidates = candidates[(candidates >= 0) & (candidates <= len(batch.data) - len(needle))]
-    for i, byte in enumerate(needle):
-        candidates = candidates[batch.bytes[candidates + i] == byte]
-    return candidates
+    """Return the candidates at which a needle stands, comparing eight bytes at a time."""
+    if not len(candidates):
+        return candidates
+    candidates = candidates[candidates >= 0]
+    inside = candidates[candidates < len(batch.data) - len(needle) - 7]
+    late = candidates[candidates >= len(batch.data) - len(needle) - 7].tolist()
+    for at in range(0, len(needle), 8):
+        piece = needle[at : at + 8]
+        mask = np.uint64((1 << 8 * len(piece)) - 1)
+        inside = inside[(batch.windows[inside + at] & mask) == int.from_bytes(piece, "little")]
+    late = [at for at in late if batch.data.startswith(needle, at)]
+    return np.concatenate((inside, np.asarray(late, np.int64))) if late else inside
 
 
 def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
     """Return records whose brackets are not those of one known tag at the start of the first question."""
-    known = registry.domain_by_wording
-    asked = list(map(FIRST_ASK[plain.dialect], plain.values)) if not plain.flat else _instructions(plain)
-    tagged = [text[0] == OPEN and text[1 : text.find(CLOSE, 1, 35)] in known for text in asked]
-    opens, closes = (_occurrences(plain, bracket.encode(), 1) for bracket in (OPEN, CLOSE))
-    odd: set[int] = set(plain.records(_other_brackets(plain)).tolist())
-    expected = np.asarray(tagged, np.int64)
-    unequal = (plain.counts(opens) != expected) | (plain.counts(closes) != expected)
+    opens, closes = _brackets(plain)
+    odd = set(plain.records(_other_brackets(plain)).tolist())
+    if plain.flat:
+        known = _known_tags(plain, _asked_first(plain, opens), registry)
+        if len(known) == len(opens) == len(closes):  # every bracket belongs to such a tag
+            return odd
+        tagged = plain.counts(known)
+    else:
+        tagged = _tagged(plain, registry)
+    unequal = (plain.counts(opens) != tagged) | (plain.counts(closes) != tagged)
     return odd.union(np.flatnonzero(unequal).tolist())
 
 
-def _instructions(plain: Batch) -> list[str]:
-    return [value["instruction"] for value in plain.values]
+def _brackets(plain: Batch) -> tuple[Positions, Positions]:
+    """Return where 【 and 】 stand: E3 80 90 and E3 80 91, found by their last two bytes."""
+    even, odd = (np.flatnonzero((numbers & 0xFEFF) == 0x9080) for numbers in plain.doubles)
+    found = np.concatenate((even * 2, odd * 2 + 1))
+    found = found[plain.bytes[found - 1] == 0xE3]
+    last = plain.bytes[found + 1]
+    return found[last == 0x90] - 1, found[last == 0x91] - 1
+
+
+def _tagged(plain: Batch, registry: Registry) -> Positions:
+    """Return 1 for each record that begins with a known tag, 0 for the others."""
+    known = registry.domain_by_wording
+    asked = map(FIRST_ASK[plain.dialect], plain.values)
+    begins = [text[0] == OPEN and text[1 : text.find(CLOSE, 1, 35)] in known for text in asked]
+    return np.asarray(begins, np.int64)
+
+
+def _asked_first(plain: Batch, opens: Positions) -> Positions:
+    """Return the brackets that begin the text of an instruction."""
+    for key in (b'"instruction": "', b'"instruction":"'):
+        if len(found := _matching(plain, opens - len(key), key)):
+            return found + len(key)
+    return opens[:0]
+
+
+def _known_tags(plain: Batch, opens: Positions, registry: Registry) -> Positions:
+    found = [opens[:0]]
+    for wordings in zip_longest(*registry.domains.values()):  # the usual ones first
+        for wording in wordings:
+            if wording and sum(map(len, found)) < len(opens):
+                found.append(_matching(plain, opens, f"{OPEN}{wording}{CLOSE}".encode()))
+    return np.concatenate(found)
 
 
 def _other_brackets(plain: Batch) -> Positions:
     """Return where a text begins with a bracket that may have been meant for a tag's."""
     quotes, after = plain.quotes
-    quotes = quotes[_MAY_BE_BRACKET[after]]
-    brackets = [_matching(plain, quotes, b'"' + bracket.encode()) for bracket in WRONG]
-    return np.concatenate(brackets)
+    needles = [b'"' + bracket.encode() for bracket in WRONG]
+    found = np.concatenate([_matching(plain, quotes[after == needle[1]], needle) for needle in needles])
+    return _asked_first(plain, found + 1) if plain.flat else found

@@ -105,18 +105,22 @@ def partitions(
     """
     taps = _Taps()
     stream = taps.stored(stored_blocks(source))
-    if source.compression:
+    if source.layout:
+        taps.finish(stream)  # a table is not read from its first byte to its last: hash it before
+        stream = blocks(source)
+    elif source.compression:
         stream = unpacked(stream, source.compression)
     if spool is not None and not source.seekable:
         copy = spool / f"source-{source.index:05d}"
-        stream = _copied(stream, copy)
-        source = replace(source, location=str(copy), compression=None)
+        stream = taps.damaged(_copied(stream, copy))
+        kind = "jsonl" if source.layout else source.kind
+        source = replace(source, location=str(copy), compression=None, kind=kind)
     elif source.size is None and "://" not in source.location:
         raise YayiError(f"{source.path}: can be read once only: save it to a file first")
     parts, records = _cut_up(source, stream, first_index, size)
     taps.finish(stream)
     if source.location != source.path:
-        source = replace(source, size=Path(source.location).stat().st_size)
+        source = replace(source, size=Path(source.location).stat().st_size, damage=taps.damage)
         parts = [replace(part, source=source) for part in parts]
     return parts, SourceFacts(taps.bytes, taps.digest.hexdigest(), records)
 
@@ -127,12 +131,21 @@ class _Taps:
     def __init__(self) -> None:
         self.bytes = 0
         self.digest = hashlib.sha256()
+        self.damage = ""
 
     def stored(self, stream: Iterator[bytes]) -> Iterator[bytes]:
         for block in stream:
             self.bytes += len(block)
             self.digest.update(block)
             yield block
+
+    def damaged(self, stream: Iterator[bytes]) -> Iterator[bytes]:
+        """Let a stream through, and keep what breaks it off, which a copy of it would not tell."""
+        try:
+            yield from stream
+        except DamagedStreamError as error:
+            self.damage = str(error)
+            raise
 
     def finish(self, stream: Iterator[bytes]) -> None:
         """Let what the reader left unread flow by too."""

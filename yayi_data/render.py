@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from yayi_data.template import Control, Layout, Piece, Rendered, Template, TrainOn, layout, prompt_layout
 from yayi_data.types import Conversation
 
+__all__ = ["Rendered", "prompt", "render", "text"]
+
 
 def render(conversation: Conversation, template: Template, train_on: TrainOn = "all") -> Rendered:
     """Render a conversation for training; an empty system means the template's default."""
@@ -43,7 +45,7 @@ def parts(rendered: Rendered) -> Iterator[str]:
 
 
 def _fill(shape: Layout, values: tuple[str, ...]) -> Rendered:
-    return Rendered(shape, [f"{before}{values[i]}{after}" for before, i, after, _, _ in shape.pieces])
+    return Rendered(shape, [f"{before}{values[i]}{after}" for before, i, after in shape.slots])
 
 
 def _own_system(conversation: Conversation, template: Template) -> str:

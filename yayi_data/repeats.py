@@ -6,6 +6,7 @@ a table of marks says so at once. The end of the run tells which of them it did.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,41 +29,71 @@ class Prints(NamedTuple):
 
     prompts: Ints
     records: Ints
-    lines: Ints
-    columns: Ints
+    lines: list[int]
+    columns: list[int]
 
 
 def prints(values: Sequence[Any], lines: list[int], columns: list[int], dialect: str) -> Prints:
     """Return the hashes of the records of a chunk; `columns` may be empty, as in a chunk."""
-    hashes = list(map(_HASHES[dialect], values))
-    pairs = np.array(hashes, np.int64).reshape(-1, 2)
-    ones = columns or [1] * len(lines)
-    return Prints(pairs[:, 0].copy(), pairs[:, 1].copy(), np.array(lines, np.int64), np.array(ones, np.int64))
+    count = len(values)
+    if _usual(values, dialect):  # no Python of ours runs for such a record
+        prompts = np.fromiter(map(hash, map(itemgetter("instruction", "input"), values)), np.int64, count)
+        replies = np.fromiter(map(hash, map(itemgetter("output"), values)), np.int64, count)
+    else:
+        prompts = np.fromiter(map(_PROMPTS[dialect], values), np.int64, count)
+        replies = np.fromiter(map(_REPLIES[dialect], values), np.int64, count)
+    records = (prompts.view(np.uint64) * _MIX ^ replies.view(np.uint64)).view(np.int64)
+    return Prints(prompts, records, lines, columns)
 
 
-def _alpaca(value: Any) -> tuple[int, int]:
+def _usual(values: Sequence[Any], dialect: str) -> bool:
+    """Tell whether all records have an instruction, an input, an output, and no more."""
+    return (
+        dialect == "alpaca"
+        and None not in values
+        and set(map(len, values)) == {3}
+        and set().union(*values) == {"instruction", "input", "output"}
+    )
+
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number with bits all over, so that prompt and reply do not cancel out."""
+
+
+def _alpaca_prompt(value: Any) -> int:
     if value is None:
-        return 0, 0
-    history = value.get("history")
-    before = str(history) if history else None
-    prompt = hash((value["instruction"], value.get("input") or None, value.get("system") or None, before))
-    return prompt, hash((prompt, value["output"]))
+        return 0
+    prompt = (value["instruction"], value.get("input", ""))
+    if value.get("system") or value.get("history"):
+        return hash((*prompt, value.get("system") or "", str(value.get("history") or "")))
+    return hash(prompt)
 
 
-def _turns(dialect: str) -> Callable[[Any], tuple[int, int]]:
+def _alpaca_reply(value: Any) -> int:
+    return hash(value["output"]) if value else 0
+
+
+def _prompt_of_turns(dialect: str) -> Callable[[Any], int]:
     name = TURNS[dialect]
 
-    def hashes(value: Any) -> tuple[int, int]:
+    def prompt(value: Any) -> int:
         if value is None:
-            return 0, 0
-        turns = [str(list(turn.values())) for turn in value[name]]
-        prompt = hash((value.get("system") or None, str(value.get("tools") or ""), *turns[:-1]))
-        return prompt, hash((prompt, turns[-1]))
+            return 0
+        said = [str(list(turn.values())) for turn in value[name][:-1]]
+        return hash((value.get("system") or "", str(value.get("tools") or ""), *said))
 
-    return hashes
+    return prompt
 
 
-_HASHES: dict[str, Callable[[Any], tuple[int, int]]] = {"alpaca": _alpaca} | {d: _turns(d) for d in TURNS}
+def _reply_of_turns(dialect: str) -> Callable[[Any], int]:
+    name = TURNS[dialect]
+    return lambda value: hash(str(list(value[name][-1].values()))) if value else 0
+
+
+_PROMPTS: dict[str, Callable[[Any], int]] = {"alpaca": _alpaca_prompt} | {
+    d: _prompt_of_turns(d) for d in TURNS
+}
+_REPLIES: dict[str, Callable[[Any], int]] = {"alpaca": _alpaca_reply} | {d: _reply_of_turns(d) for d in TURNS}
 
 
 @dataclass(slots=True)
@@ -81,18 +112,20 @@ class Repeats:
     records: list[Ints] = field(default_factory=list)
     begins: list[_Begin] = field(default_factory=list)
     marks: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(_MARKS, np.bool_))
-    candidates: list[Ints] = field(default_factory=list)
+    candidates: list[tuple[int, int, int]] = field(default_factory=list)
     count: int = 0
 
-    def add(self, path: str, found: Prints) -> None:
-        """Add a chunk's hashes."""
+    def add(self, path: str, found: Prints, lines_before: int = 0) -> None:
+        """Add a chunk's hashes; its lines count from behind `lines_before` others."""
         if not self.begins or self.begins[-1].path != path:
             self.begins.append(_Begin(path, self.count))
         slots = found.prompts & (_MARKS - 1)
         again = self.marks[slots] | _repeated(slots)
         self.marks[slots] = True
         at = np.flatnonzero(again & (found.prompts != 0))
-        self.candidates.append(np.stack((at + self.count, found.lines[at], found.columns[at])))
+        for i in at.tolist():
+            column = found.columns[i] if found.columns else 1
+            self.candidates.append((self.count + i, found.lines[i] + lines_before, column))
         self.prompts.append(found.prompts)
         self.records.append(found.records)
         self.count += len(found.prompts)
@@ -101,13 +134,10 @@ class Repeats:
         """Yield a problem for each record whose prompt came before, in the order of the records."""
         if not self.candidates:
             return
-        ordinals, lines, columns = np.concatenate(self.candidates, axis=1)
-        if not len(ordinals):
-            return
-        prompts, records = self._hashes(ordinals)
+        prompts, records = self._hashes(np.array([ordinal for ordinal, _, _ in self.candidates]))
         earlier = _Earlier(*self._with_prompts(np.unique(prompts)))
-        for row in zip(ordinals, lines, columns, prompts, records, strict=True):
-            ordinal, line, column, prompt, record = map(int, row)
+        rows = zip(self.candidates, prompts.tolist(), records.tolist(), strict=True)
+        for (ordinal, line, column), prompt, record in rows:
             if told := earlier.of(ordinal, prompt, record):
                 yield self._problem(ordinal, line, column, *told)
 

@@ -42,6 +42,13 @@ _COLUMNS: list[Any] = [
 ]
 SCHEMA = pa.schema(_COLUMNS)
 
+_LABELS: list[Any] = [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))]
+LABELS = pa.schema(_LABELS)
+"""The columns that transformers' Trainer takes instead of a mask."""
+
+NOT_LEARNT = -100
+"""The label that PyTorch's cross-entropy leaves out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -269,6 +276,14 @@ class Shard:
         batch = bisect_right(self._starts, row) - 1
         return self._batches[batch].row(row - self._starts[batch])
 
+    def record_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the conversations as they stand in the file."""
+        yield from (batch.columns for batch in self._batches)
+
+    def labelled(self) -> Iterator[pa.RecordBatch]:
+        """Yield the conversations as LABELS has them: a token's label is its id where it is supervised."""
+        yield from (batch.labelled() for batch in self._batches)
+
     def index_part(self) -> pa.Table:
         """Return the index rows that this shard's content asks for, to compare with what the index says."""
         return pa.Table.from_batches([batch.index_rows() for batch in self._batches], PART_SCHEMA)
@@ -281,6 +296,7 @@ class _Batch:
         if batch.schema != SCHEMA:
             raise ValueError(f"its columns are {', '.join(batch.schema.names)}")
         batch.validate(full=True)
+        self.columns = batch
         columns: list[Any] = batch.columns
         ids, masks, _, domain, *places = columns
         self.offsets = arrow.values(ids.offsets)
@@ -309,6 +325,14 @@ class _Batch:
             record=int(self.records[i]),
         )
 
+    def labelled(self) -> pa.RecordBatch:
+        labels = np.where(self._mask(), self.ids, np.int32(NOT_LEARNT))
+        offsets: Any = pa.array(self.offsets)
+        columns = [pa.ListArray.from_arrays(offsets, pa.array(flat)) for flat in (self.ids, labels)]
+        return pa.RecordBatch.from_arrays(columns, schema=LABELS)
+
     def index_rows(self) -> pa.RecordBatch:
-        mask = np.unpackbits(self.bits, count=len(self.ids), bitorder="little").view(np.bool_)
-        return _index_rows(self.ids, mask, self.offsets, self.domains)
+        return _index_rows(self.ids, self._mask(), self.offsets, self.domains)
+
+    def _mask(self) -> NDArray[np.bool_]:
+        return np.unpackbits(self.bits, count=len(self.ids), bitorder="little").view(np.bool_)

@@ -1,6 +1,5 @@
 """What a run reads: files, folders, globs, stdin and URLs, plain or compressed, as streams of bytes."""
 
-import glob
 import os
 import re
 import stat
@@ -10,16 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
-from urllib.parse import urlsplit
 
+from yayi_data.columnar import MAGIC, DamagedTableError, Layout, json_lines
 from yayi_data.errors import YayiError
+from yayi_data.inputs import bare, expand, why
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 19
 """Bytes read at a time; parsing is fastest while a block and what it becomes stay in the CPU's cache."""
 
 _HEAD_BYTES = 1 << 16
-_SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst")
-_MAGIC: dict[bytes, Literal["gz", "zst"]] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
+_COMPRESSED: dict[bytes, Literal["gz", "zst"]] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
 _FIRST_KEY = re.compile(rb'^\s*\[\s*\{\s*"([^"\\]{1,64})"\s*:')
 BOM = b"\xef\xbb\xbf"
 
@@ -28,24 +27,31 @@ BOM = b"\xef\xbb\xbf"
 class Source:
     """One input as the user named it (`path`) and as outputs may (`name`, relative), both without secrets.
 
-    `kind` follows from the first byte that is not blank; `first_key` is the first record's first key, a
-    hint for finding the next record after a malformed one. `location` is where the bytes are now: the path
-    itself, or an unpacked copy. `size` is in stored bytes, None where nobody knows.
+    `kind` follows from the first bytes; `first_key` is the first record's first key, a hint for finding the
+    next record after a malformed one. `location` is where the bytes are now: the path itself, or an unpacked
+    copy. `size` is in stored bytes, None where nobody knows. `damage` is what broke off the making of the
+    copy, "" where it is whole.
     """
 
     index: int
     path: str
     name: str
-    kind: Literal["jsonl", "array"]
+    kind: Literal["jsonl", "array", "parquet", "arrow"]
     compression: Literal["gz", "zst"] | None = None
     size: int | None = None
     location: str = ""
     first_key: bytes = b""
+    damage: str = ""
 
     @property
     def seekable(self) -> bool:
         """Tell whether byte ranges of the records can be read on their own."""
-        return self.compression is None and self.size is not None
+        return self.compression is None and self.size is not None and self.layout is None
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout of a table, which is read as lines of JSON; None for a file of text."""
+        return self.kind if self.kind in ("parquet", "arrow") else None
 
     @property
     def one_shot(self) -> bool:
@@ -62,7 +68,7 @@ def open_sources(paths: Sequence[str]) -> list[Source]:
 
     Raises YayiError where one is missing, unreadable, or named twice.
     """
-    found = [path for given in paths for path in _expand(given)]
+    found = [path for given in paths for path in expand(given)]
     if not found:
         raise YayiError("no input given: name a file, a folder, a glob, a URL, or - for stdin")
     for path in found:
@@ -70,40 +76,6 @@ def open_sources(paths: Sequence[str]) -> list[Source]:
             raise YayiError("stdin (-) can be read once only: name it once")
     names = _names(found)
     return [_sniff(i, path, name) for i, (path, name) in enumerate(zip(found, names, strict=True))]
-
-
-def _expand(given: str) -> list[str]:
-    if given == "-":
-        return [given]
-    if "://" in given:
-        return _expand_url(given)
-    if Path(given).is_dir():
-        inside = sorted(str(p) for p in Path(given).rglob("*") if p.name.endswith(_SUFFIXES) and p.is_file())
-        if not inside:
-            raise YayiError(f"{given}: the folder holds no .json or .jsonl file (.gz and .zst included)")
-        return inside
-    if Path(given).exists():
-        return [given]
-    if any(c in given for c in "*?["):
-        if matched := sorted(p for p in glob.glob(given, recursive=True) if Path(p).is_file()):  # noqa: PTH207
-            return matched
-        raise YayiError(f"{given}: no file matches this pattern")
-    raise YayiError(f"{given}: no such file or folder")
-
-
-def _expand_url(url: str) -> list[str]:
-    if not any(c in urlsplit(url).path for c in "*["):
-        return [url]
-    import fsspec
-
-    try:
-        filesystem, path = fsspec.url_to_fs(url)
-        matched = sorted(filesystem.unstrip_protocol(p) for p in filesystem.glob(path))
-    except Exception as error:
-        raise YayiError(f"{_bare(url)}: cannot be listed: {_why(error)}") from error
-    if not matched:
-        raise YayiError(f"{_bare(url)}: nothing matches this pattern")
-    return matched
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -117,21 +89,19 @@ def _name(path: str, top: str) -> str:
     if path == "-":
         return "stdin"
     if "://" in path:
-        return _bare(path)
+        return bare(path)
     return Path(os.path.relpath(path, top)).as_posix()
-
-
-def _bare(url: str) -> str:
-    """Return a URL without user, password, query and fragment, where secrets live."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _sniff(index: int, path: str, name: str) -> Source:
     size = _size(path)
     head = _head(path, size)
-    shown = _bare(path) if "://" in path else path
-    compression = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    shown = bare(path) if "://" in path else path
+    if layout := next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None):
+        if size is None and "://" not in path:
+            raise YayiError(f"{shown}: a {layout} file cannot be read from a pipe: save it to a file first")
+        return Source(index, shown, name, layout, None, size, path)
+    compression = next((kind for magic, kind in _COMPRESSED.items() if head.startswith(magic)), None)
     if compression:
         head = _unpacked_head(head, compression)
     head = head.removeprefix(BOM)
@@ -154,7 +124,7 @@ def _size(path: str) -> int | None:
 def _head(path: str, size: int | None) -> bytes:
     if size is None and "://" not in path:
         return next(_one_shot(path, path).blocks(keep=True), b"")[:_HEAD_BYTES]
-    with _open(path, _bare(path) if "://" in path else path) as file:
+    with _open(path, bare(path) if "://" in path else path) as file:
         return file.read(_HEAD_BYTES)
 
 
@@ -200,16 +170,7 @@ def _open(location: str, path: str) -> BinaryIO:
             return cast(BinaryIO, fsspec.open(location, "rb").open())
         return Path(location).open("rb")
     except Exception as error:  # a URL's backend raises what it likes, a missing package included
-        raise YayiError(f"{path}: cannot be opened: {_why(error)}") from error
-
-
-def _why(error: Exception) -> str:
-    """Say what went wrong without the words of a URL's backend, which may repeat the URL's secrets."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, ImportError):
-        return "a package for this kind of URL is missing: pip install what fsspec names for it"
-    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        raise YayiError(f"{path}: cannot be opened: {why(error)}") from error
 
 
 def stored_blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False) -> Iterator[bytes]:
@@ -233,19 +194,33 @@ def _read(file: BinaryIO, size: int, source: Source) -> bytes:
     try:
         return file.read(size)
     except OSError as error:
-        raise YayiError(f"{source.path}: reading stopped: {_why(error)}") from error
+        raise YayiError(f"{source.path}: reading stopped: {why(error)}") from error
 
 
 def blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False) -> Iterator[bytes]:
     """Yield the decompressed bytes of [start, end), a block at a time; `keep` as in `stored_blocks`.
 
     Where a compressed stream is entered in the middle, what comes before `start` is read and left out.
-    Raises DamagedStreamError after the last byte that could be decompressed.
+    Raises DamagedStreamError after the last byte that could be decompressed. A table's bytes are its rows as
+    lines of JSON.
     """
+    if source.layout is not None:
+        yield from _between(_table_lines(source, source.layout), start, end)
+        return
     if source.compression is None:
         yield from stored_blocks(source, start, end, keep=keep)
+        if source.damage and end < 0:
+            raise DamagedStreamError(source.damage)
         return
     yield from _between(unpacked(stored_blocks(source, keep=keep), source.compression), start, end)
+
+
+def _table_lines(source: Source, layout: Layout) -> Iterator[bytes]:
+    try:
+        with _open(source.location, source.path) as file:
+            yield from json_lines(file, layout)
+    except DamagedTableError as error:
+        raise DamagedStreamError(str(error)) from error
 
 
 def line_starts(source: Source, offsets: Iterable[int]) -> list[int]:

@@ -83,6 +83,11 @@ class Layout:
         """The text pieces that hold a value, in order."""
         return [e for e in self.elements if isinstance(e, Piece)]
 
+    @cached_property
+    def slots(self) -> list[tuple[str, int, str]]:
+        """What stands before each piece's value, which value it is, and what stands after it."""
+        return [(piece.before, piece.value, piece.after) for piece in self.pieces]
+
 
 class Rendered(NamedTuple):
     """A rendered conversation: its layout, shared with all of its shape, and the texts of its pieces."""

@@ -37,7 +37,23 @@ def fault(tokenizer: Json, control: Collection[str]) -> str:
                 f"the control token {token['content']} is flagged {' and '.join(wrong)}, so that it and "
                 "the text beside it would change each other; set the flag to false in added_tokens"
             )
+    for token, number in zip(added, _read_ids(model, added), strict=True):
+        if token["id"] != number:
+            return (
+                f"added_tokens gives {token['content']} the id {token['id']}, and the tokenizers library "
+                f"reads {number}: it counts on from the vocabulary; list the missing ids in added_tokens"
+            )
     return ""
+
+
+def _read_ids(model: Json, added: Sequence[Json]) -> Iterator[int]:
+    """Yield the id that `tokenizers` gives each added token: that in the vocabulary, or the next free one."""
+    vocab = vocabulary(model)
+    top = -1
+    for token in added:
+        number = vocab.get(token["content"], max(top + 1, len(vocab)))
+        top = max(top, number)
+        yield number
 
 
 def control_names(
@@ -63,21 +79,18 @@ def with_control(tokenizer: Json, control: Sequence[str]) -> Json:
     model = tokenizer["model"]
     if model.get("merges"):
         model = {**model, "merges": _spelled_merges(model["merges"])}
-    vocab = vocabulary(model)
     added = list(tokenizer.get("added_tokens") or [])
     present = {token["content"] for token in added}
-    for content in control:
-        if content not in present:
-            top = max((token["id"] for token in added), default=-1)
-            added.append(_special(content, vocab.get(content, max(top + 1, len(vocab)))))
+    added += [_special(content) for content in control if content not in present]
+    added = [{**token, "id": number} for token, number in zip(added, _read_ids(model, added), strict=True)]
     steps = {key: tokenizer.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
     cleared = {"truncation": None, "padding": None}
     return {"version": "1.0", **cleared, "added_tokens": added, **steps, "model": model}
 
 
-def _special(content: str, number: int) -> Json:
+def _special(content: str) -> Json:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": number, "content": content, **flags, "special": True}
+    return {"id": -1, "content": content, **flags, "special": True}
 
 
 def reserved(tokenizer: Json, control: Collection[str]) -> dict[str, int]:

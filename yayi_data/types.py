@@ -3,7 +3,7 @@
 What is made once per record is a NamedTuple, which costs a quarter of a frozen dataclass to create.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple
@@ -68,7 +68,7 @@ class Chunk:
     number: int
     lines: list[int]
     starts: list[int]
-    raws: list[bytes]
+    raws: Sequence[bytes]
     problems: list[Problem] = field(default_factory=list)
     columns: list[int] = field(default_factory=list)
     values: list[Any] | None = None

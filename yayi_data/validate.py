@@ -7,15 +7,17 @@ from typing import Any
 
 import orjson
 
+from yayi_data.buffer import MAX_RECORD_BYTES
+from yayi_data.console import one_line
 from yayi_data.errors import DataError
 from yayi_data.findings import find
 from yayi_data.locate import Where, problem
-from yayi_data.prefilter import Batch, Suspects, suspicious
+from yayi_data.prefilter import Batch, Suspects, is_flat, suspicious
 from yayi_data.records import first_chunks
 from yayi_data.ruleset import RuleSet
 from yayi_data.scan import Fault, Path, scan_record, skip_space
 from yayi_data.schema import accepts
-from yayi_data.sources import Source
+from yayi_data.sources import DamagedStreamError, Source, blocks
 from yayi_data.types import Chunk, Problem, Severity
 
 __all__ = ["ERRORS", "Checked", "RuleSet", "check", "detect"]
@@ -30,24 +32,29 @@ class Checked:
 
 
 def detect(source: Source) -> str:
-    """Return the dialect of a source, from its first records; raise DataError where none fits."""
-    looked = 0
+    """Return the dialect of a source, from its first records.
+
+    Raises DataError where none fits: with the first fault at its place, where reading found one.
+    """
+    looked, first = 0, None
     for chunk in first_chunks(source):
         for raw in chunk.raws[: _LOOKED_AT - looked]:
             if dialect := _dialect(_parsed(raw)):
                 return dialect
+        first = first or next(iter(check_syntax(chunk, source, ERRORS)), None)
         looked += len(chunk)
         if looked >= _LOOKED_AT:
             break
-    if not looked:
+    if first is None:
         raise DataError(f"{source.path}: holds no records")
-    raise DataError(f"{source.path}: {UNCLEAR}")
+    first = one_document(source) or first
+    raise DataError(f"{first.path}:{first.line}:{first.column}: {first.rule} {first.message}")
 
 
 _LOOKED_AT = 100
-UNCLEAR = (
-    "the first records fit no dialect: expected `instruction` and `output` (alpaca), `conversations` "
-    "(multi-turn, sharegpt) or `messages`; name it with --dialect"
+_EXPECTED = (
+    "`instruction` and `output` (alpaca), `conversations` (multi-turn, sharegpt) or `messages`; "
+    "`yayi-data validate --dialect NAME` tells what a record lacks"
 )
 
 
@@ -60,6 +67,19 @@ def _dialect(value: Any) -> str | None:
     if isinstance(value.get("messages"), list):
         return "messages"
     return "alpaca" if "instruction" in value or "output" in value else None
+
+
+def _evidence(value: Any) -> str:
+    """Say what a record is, where no dialect was recognised by it."""
+    if not isinstance(value, dict):
+        kinds = {list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+        return f"the record is {kinds.get(type(value), 'a number')}"
+    names = [f"`{one_line(name)[:40]}`" for name in value]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"the record has {', '.join(names[:_SHOWN]) or 'no members'}{more}"
+
+
+_SHOWN = 8
 
 
 def check(chunk: Chunk, source: Source, dialect: str, rules: RuleSet) -> Checked:
@@ -93,6 +113,24 @@ def check_syntax(chunk: Chunk, source: Source, rules: RuleSet) -> list[Problem]:
         elif raw and chunk.number + i < _LOOKED_AT and not any(p.rule == "dialect" for p in found):
             found.append(look.unclear())
     return sorted((p for p in found if p.rule in rules.enabled), key=by_place)
+
+
+def one_document(source: Source) -> Problem | None:
+    """Return the problem of a file that is one JSON value over several lines, each of them broken."""
+    if source.kind != "jsonl" or (source.size or 0) > MAX_RECORD_BYTES:
+        return None
+    try:
+        whole = Chunk(source.index, 0, [1], [0], [b"".join(blocks(source, keep=True))])
+    except DamagedStreamError:
+        return None
+    value = _parsed(whole.raws[0])
+    if value is _BROKEN or b"\n" not in whole.raws[0].strip():
+        return None
+    look = _Look(whole, 0, value, source, "")
+    return look.unclear()._replace(message=ONE_DOCUMENT)
+
+
+ONE_DOCUMENT = "the file is one JSON value over several lines: put its records in an array, or one a line"
 
 
 def by_place(problem: Problem) -> tuple[int, int, str]:
@@ -137,7 +175,7 @@ def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
     except orjson.JSONDecodeError:
         return None
     together = len(values) == len(chunk) and accepts(dialect).is_valid(values)
-    return values if together and Batch(values, b"", (), dialect).flat else None
+    return values if together and is_flat(values, dialect) else None
 
 
 def _suspects(
@@ -178,7 +216,8 @@ class _Look:
     def unclear(self) -> Problem:
         """Say that no dialect fits this record."""
         raw = self.chunk.raws[self.index]
-        return self._problem(raw, skip_space(raw, 0), "dialect", UNCLEAR, ())
+        message = f"{_evidence(self.value)}, which fits no dialect: expected {_EXPECTED}"
+        return self._problem(raw, skip_space(raw, 0), "dialect", message, ())
 
     def _problem(self, raw: bytes, offset: int, rule: str, message: str, path: Path) -> Problem:
         chunk, i = self.chunk, self.index

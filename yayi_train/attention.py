@@ -34,10 +34,13 @@ class NotIsolated(YayiError):  # noqa: N818 - reads as what it says
     """The documents of a packed row cannot be kept apart in this model."""
 
 
-def attention_choice(architecture: str, device: torch.device | str, dtype: torch.dtype) -> str:
-    """Return what to load a model with: flash attention where it runs, else SDPA; Bloom knows only eager."""
-    if architecture == "bloom":
-        return "eager"
+def attention_choice(architecture: str, device: torch.device | str, dtype: torch.dtype) -> str | None:
+    """Return the attention to load a model with: flash where it runs, else SDPA.
+
+    None, transformers' own choice, for Bloom and for architectures that are not in the table.
+    """
+    if ARCHITECTURES.get(architecture) is not _by_arguments:
+        return None
     half = dtype in (torch.bfloat16, torch.float16)
     flash = torch.device(device).type == "cuda" and half and find_spec("flash_attn") is not None
     return "flash_attention_2" if flash else "sdpa"

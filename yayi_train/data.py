@@ -178,7 +178,7 @@ def rows_of(corpus: Corpus, entries: Entries, data: DataConfig, seed: int) -> li
     """Return entries laid into rows for an evaluation, always the same."""
     lengths = corpus.index.tokens[entries]
     if not data.packing:
-        return np.split(entries[np.argsort(lengths, kind="stable")], len(lengths))
+        return [entries[i : i + 1] for i in np.argsort(lengths, kind="stable")]
     packed = plan.pack(lengths, data.seq_len, seed, 0)
     return [entries[packed.row(i)] for i in range(len(packed))]
 

@@ -4,7 +4,8 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 from yayi_data.errors import YayiError
 from yayi_train.config import Config, OptimizerConfig
 from yayi_train.data import Layout
-from yayi_train.ranks import complete_environment, local_rank, world_size
+from yayi_train.ranks import complete_environment, local_rank, rank, world_size
 
 NEVER = 10**12
 
@@ -53,6 +54,24 @@ def _refuse_missing_devices() -> None:
         raise YayiError(
             f"process {local_rank()} of this node has no GPU, there are {count}; lower --num_gpus"
         )
+
+
+@contextmanager
+def peers() -> Iterator[None]:
+    """Turn the loss of another process into a YayiError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise YayiError(
+            f"rank {rank()} lost another process of the run ({_reason(error)}); its own message says "
+            "why; the same command continues from the last checkpoint"
+        ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    return str(error).partition("] ")[2].partition(". ")[0] or type(error).__name__
 
 
 def stop_processes() -> None:
@@ -95,9 +114,22 @@ def deepspeed_config(config: Config, layout: Layout, *, universal: bool = False)
     }
 
 
-def refuse_unknown_sections(config: Config) -> None:
-    """Raise YayiError where DeepSpeed does not know a key or value of the ZeRO section."""
+def refuse_unsupported(config: Config) -> None:
+    """Raise YayiError for a precision this machine lacks, or for a false key or value of the ZeRO section."""
     import_deepspeed()
+    from deepspeed.accelerator import get_accelerator
+
+    device, precision = get_accelerator(), config.model.precision
+    able = {"fp32": True, "fp16": device.is_fp16_supported(), "bf16": device.is_bf16_supported()}
+    if not able[precision]:
+        others = " or ".join(name for name in able if able[name])
+        raise YayiError(
+            f"{precision} does not train on this machine's {device.device_name()}; choose {others}"
+        )
+    _refuse_unknown_sections(config)
+
+
+def _refuse_unknown_sections(config: Config) -> None:
     from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
     from pydantic import ValidationError
 

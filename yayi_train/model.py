@@ -41,19 +41,18 @@ def model_folder(path_or_id: str) -> Path:
         ) from error
 
 
-def load_base(
-    folder: Path, dtype: torch.dtype, device: torch.device | str = "cpu", *, trust_remote_code: bool = False
-) -> PreTrainedModel:
+def load_base(folder: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> PreTrainedModel:
     """Load a causal language model from safetensors; a folder with a config and no weights gives random ones.
 
-    Pickled weights are refused, and so are weights that leave out a parameter of the model.
+    Pickled weights are refused, and so are weights that leave out a parameter of the model. Code that comes
+    with a model never runs.
     """
-    config = read_config(folder, trust_remote_code)
+    config = read_config(folder)
     options = {
         "config": config,
         "dtype": dtype,
         "attn_implementation": attention_choice(config.model_type, device, dtype),
-        "trust_remote_code": trust_remote_code,
+        "trust_remote_code": False,
     }
     if not any(folder.glob("*.safetensors")):
         return _random(folder, options).to(device)
@@ -82,10 +81,10 @@ def whole_files(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def read_config(folder: Path, trust_remote_code: bool = False) -> Any:
+def read_config(folder: Path) -> Any:
     """Return the transformers config of a model folder."""
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:
         reason = one_line(str(error).partition("\n")[0])
         raise YayiError(f"{folder}: cannot read its config.json: {reason}") from error

@@ -1,6 +1,7 @@
 """The processes of a run: who this one is, from the launcher's environment alone, without torch."""
 
 import contextlib
+import io
 import os
 import socket
 
@@ -22,7 +23,7 @@ def world_size() -> int:
 
 def first_alone_talks() -> contextlib.AbstractContextManager[object]:
     """Return a context in which what every rank would say the same is heard from rank 0 alone."""
-    return contextlib.nullcontext() if rank() == 0 else contextlib.redirect_stderr(None)
+    return contextlib.nullcontext() if rank() == 0 else contextlib.redirect_stderr(io.StringIO())
 
 
 def complete_environment() -> None:

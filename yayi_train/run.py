@@ -11,6 +11,8 @@ from yayi_train.run_folder import FINAL, remove_run
 from yayi_train.start import Start, decide
 
 if TYPE_CHECKING:
+    import torch
+
     from yayi_train.vocabulary import Vocabulary
 
 
@@ -20,12 +22,12 @@ def run(flags: Flags) -> None:
     if start.finished and not flags.dry_run:
         _say_once(f"{start.folder}: the run is finished; its model is in {start.folder / FINAL}")
         return
-    from yayi_train.engine import refuse_unknown_sections
+    from yayi_train.engine import refuse_unsupported
     from yayi_train.quiet import quiet_libraries
     from yayi_train.skeleton import refuse_early
 
     quiet_libraries()
-    refuse_unknown_sections(start.config)
+    refuse_unsupported(start.config)
     vocabulary = refuse_early(start.config, start.corpus.folder)
     if flags.dry_run:
         _tell_plan(start, vocabulary)
@@ -48,10 +50,18 @@ def _tell_plan(start: Start, vocabulary: "Vocabulary") -> None:
 
 def _train(start: Start, vocabulary: "Vocabulary") -> None:
     from yayi_train import engine, loop
-    from yayi_train.build import build, export
 
     loop.stop_on_signals()
     device = engine.start_processes()
+    with engine.peers():
+        _train_together(start, vocabulary, device)
+        engine.stop_processes()
+
+
+def _train_together(start: Start, vocabulary: "Vocabulary", device: "torch.device") -> None:
+    from yayi_train import loop
+    from yayi_train.build import build, export
+
     _agree(start)
     if rank() == 0:
         _clear(start)
@@ -70,7 +80,6 @@ def _train(start: Start, vocabulary: "Vocabulary") -> None:
         export(trainee, vocabulary)
     else:
         _say_once(f"stopped after step {progress.step}; the same command continues the run")
-    engine.stop_processes()
 
 
 def _agree(start: Start) -> None:

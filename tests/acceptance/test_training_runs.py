@@ -20,7 +20,8 @@ DEEPSPEED = Path(sys.executable).with_name("deepspeed")
 SINGLE, MULTI = "data/yayi_train_example.json", "data/yayi_train_example_multi_rounds.json"
 FLAGS = shlex.split(
     "--epochs 2 --per-device-train-batch-size 2 --per-device-eval-batch-size 8 --logging-steps 1 "
-    "--save-steps 2 --save-total-limit 10 --eval-steps 4 --warmup-steps 2 --test-size 6 --seed 515 --seq-len 512"
+    "--save-steps 2 --save-total-limit 10 --eval-steps 4 "
+    "--warmup-steps 2 --test-size 6 --seed 515 --seq-len 512"
 )
 LORA = ("--lora-dim", "16", "--lora-module-name", "q_proj,v_proj")
 BF16 = "configs/deepspeed_zero2_bf16.json"
@@ -30,18 +31,6 @@ RUNS = {
     "multi-turn": (MULTI, "--deepspeed", "zero2", "--lr", "1e-3", "--gradient-checkpointing"),
     "multi-turn-lora": (MULTI, "--deepspeed", "zero3", "--lr", "5e-2", *LORA),
 }
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of a few thousand parameters, without weights or control tokens."""
-    folder = tmp_path_factory.mktemp("base")
-    config = json.loads((ROOT / "data/tiny/config.json").read_text())
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-             "num_key_value_heads": 2}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config | sizes))
-    (folder / "tokenizer.json").write_bytes((ROOT / "data/tiny/tokenizer.json").read_bytes())
-    return folder
 
 
 def launch(base: Path, folder: Path, name: str) -> subprocess.Popen:

@@ -38,6 +38,7 @@ PIECES = [
 ]
 EXACT = ["byte_level", "bloom", "llama3", "qwen", "spelled_control"]
 OTHER = ["llama2", "metaspace_always", "metaspace_first", "no_fallback", "unigram", "unknown_newline"]
+OTHER += ["collapse", "prefix_space"]
 
 Load = Callable[[str], tuple[Tokenizer, Plain]]
 

@@ -67,6 +67,8 @@ def plain_tokenizer(content: str) -> Plain:
         "unknown_newline",
         "unigram",
         "spelled_control",
+        "collapse",
+        "prefix_space",
     ]
 )
 def content(request: pytest.FixtureRequest, families: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import load
-from yayi_data.pipeline import PackOptions, Packed, pack
+from yayi_data.pipeline import Packed, PackOptions, pack
 from yayi_data.verify import verify
 
 

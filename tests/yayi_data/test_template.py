@@ -90,3 +90,10 @@ def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path) -> None:
 def test_a_template_that_is_not_there_is_one_sentence(name: str) -> None:
     with pytest.raises(YayiError, match=r"yayi2|cannot read the template: No such file"):
         load_template(name)
+
+
+def test_the_documented_file_loads_and_every_template_is_documented(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "templates.md").read_text(encoding="utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    assert load_template(write(tmp_path, example)).roles["user"] == "<|Human|>:\n{text}\n\n"
+    assert [name for name in NAMES if f"| `{name}` |" not in page] == []

@@ -164,6 +164,13 @@ def test_a_file_of_no_dialect_is_told_once_with_its_syntax_faults() -> None:
     assert [(p.line, p.column, p.rule) for p in result.problems] == [(1, 1, "dialect"), (2, 5, "syntax")]
 
 
+def test_one_object_over_several_lines_is_one_problem() -> None:
+    path = write(json.dumps({"data": [{"instruction": "a", "output": "b"}]}, indent=2))
+    result = validate_paths(ValidateOptions((path,), workers=1))
+    assert [(p.line, p.column, p.rule) for p in result.problems] == [(1, 1, "dialect")]
+    assert "one a line" in result.problems[0].message
+
+
 def test_two_stdins_and_a_file_named_twice() -> None:
     with pytest.raises(YayiError, match="once"):
         validate_paths(ValidateOptions(("-", "-")))

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from yayi_train.attention import NotIsolated, attention_choice, isolate, plain
 from yayi_train.batch import make_batch
+from yayi_train.model import load_base
 
 LENGTHS = (7, 12, 5, 9)
 
@@ -59,6 +60,16 @@ def test_one_document_a_row_needs_only_a_padding_mask(make_random_model, make_do
         torch.testing.assert_close(
             found[row, : len(document.ids)], alone(model, document), atol=1e-5, rtol=1e-5
         )
+
+
+def test_any_other_architecture_runs_one_document_a_row(make_random_model, make_documents, tmp_path):
+    sizes = {"vocab_size": 200, "n_embd": 32, "n_layer": 1, "n_head": 2, "n_positions": 64, "rotary_dim": 8}
+    make_random_model("gptj", **sizes, bos_token_id=0, eos_token_id=0).save_pretrained(tmp_path)
+    model = load_base(tmp_path, torch.float32).eval()
+    documents = make_documents(*LENGTHS)
+    found = logits(model, make_batch([[one] for one in documents], None, pad_id=0), plain)
+    for row, document in enumerate(documents):
+        torch.testing.assert_close(found[row, : len(document.ids)], alone(model, document))
 
 
 def test_plain_refuses_a_row_of_two_documents(make_documents):
@@ -133,9 +144,9 @@ class TestChoice:
         assert attention_choice("llama", "cuda", torch.bfloat16) == "flash_attention_2"
         assert attention_choice("llama", "cuda", torch.float32) == "sdpa"
 
-    def test_bloom_knows_only_eager(self):
-        assert attention_choice("bloom", "cuda", torch.bfloat16) == "eager"
-        AutoModelForCausalLM.from_config(AutoConfig.for_model("bloom", n_layer=1, n_head=2, hidden_size=8))
+    @pytest.mark.parametrize("name", ["bloom", "gptj"])
+    def test_it_is_transformers_own_where_sdpa_is_not_known(self, name):
+        assert attention_choice(name, "cuda", torch.bfloat16) is None
 
 
 def test_flash_attention_is_told_the_bounds(make_random_model, make_documents):

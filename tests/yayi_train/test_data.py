@@ -122,6 +122,7 @@ def test_an_evaluation_has_every_conversation_once(packing):
     rows = rows_of(made, made.train[10:], replace(DATA, packing=packing), 1)
     assert sorted(entries(rows)) == list(range(10, 90))
     assert all(made.index.tokens[row].sum() <= DATA.seq_len for row in rows)
+    assert rows_of(made, made.test, replace(DATA, packing=packing), 1) == []
 
 
 class TestOpening:

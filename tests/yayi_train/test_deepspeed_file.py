@@ -8,7 +8,7 @@ import pytest
 from yayi_data.errors import YayiError
 from yayi_train.config import resolve
 from yayi_train.deepspeed_file import WORDS
-from yayi_train.engine import refuse_unknown_sections
+from yayi_train.engine import refuse_unsupported
 from yayi_train.flags import Flags
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -157,7 +157,7 @@ def test_what_is_switched_off_may_stand_in_the_file(file):
 def test_a_key_of_the_zero_section_that_deepspeed_lacks_is_refused(file):
     found = config(file({"zero_optimization": {"stage": 2, "stagee": 2}}))
     with pytest.raises(YayiError, match="zero_optimization/stagee: Extra inputs are not permitted"):
-        refuse_unknown_sections(found)
+        refuse_unsupported(found)
 
 
 def test_a_missing_file_says_what_else_may_be_given():

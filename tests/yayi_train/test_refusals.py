@@ -1,9 +1,13 @@
 """What cannot be done is refused in one line that names the place, before a model is loaded."""
 
 import json
+import os
 import shutil
+import signal
+import time
 
 import pytest
+import torch
 
 
 def test_data_packed_with_another_tokenizer(attempt, make_model, tmp_path):
@@ -85,6 +89,28 @@ def test_a_loss_that_is_no_number_names_the_lines_and_keeps_the_last_checkpoint(
     refused(ended, 2, "step ", "is nan", "records.jsonl:", "the checkpoints before it are kept")
     assert list((tmp_path / "out").glob("checkpoint-*"))
     assert not (tmp_path / "out" / "final").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains in fp16")
+def test_a_precision_that_the_machine_lacks(attempt, tmp_path):
+    config = tmp_path / "ds.json"
+    config.write_text(json.dumps({"fp16": {"enabled": True}}))
+    refused(attempt("--deepspeed", config, folder=tmp_path / "out"), 2, "fp16", "cpu", "choose fp32 or bf16")
+
+
+def test_the_loss_of_a_rank_ends_the_others_with_what_to_do(attempt, tmp_path):
+    def kill_one(pids):
+        while not (tmp_path / "out" / "checkpoint-1").exists():
+            time.sleep(0.002)
+        os.kill(pids[1], signal.SIGKILL)
+
+    pace = ("--max-steps", 400, "--save-steps", 1, "--save-total-limit", 1)
+    rows = ("--per-device-train-batch-size", 1)
+    ended = attempt(*pace, *rows, folder=tmp_path / "out", ranks=2, signals=kill_one)
+    assert ended.codes == [2, -signal.SIGKILL]
+    line = ended.err[0].strip().splitlines()[-1]
+    assert line.startswith("error: rank 0 lost another process of the run (")
+    assert "the same command continues from the last checkpoint" in line
 
 
 def test_one_rank_speaks_for_all(attempt, tmp_path):

@@ -10,6 +10,7 @@ import typer
 
 from yayi_data import __version__
 from yayi_data.cli.convert import convert
+from yayi_data.cli.export import export
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
 from yayi_data.cli.rules import rules
@@ -29,6 +30,7 @@ app.command()(convert)
 app.command()(pack)
 app.command()(inspect)
 app.command()(verify)
+app.command()(export)
 
 
 def _print_version(asked: bool) -> None:

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from yayi_data.finding import Finding
@@ -64,8 +65,13 @@ def unknown_members(value: Any, dialect: str) -> Iterator[Finding]:
                 yield from _unknown(turn, known["turn"], (TURNS[dialect], i))
 
 
-def _unknown(found: dict[str, Any], known: Sequence[str], path: Path) -> Iterator[Finding]:
+def _unknown(found: dict[str, Any], known: tuple[str, ...], path: Path) -> Iterator[Finding]:
     for name in found.keys() - known:
-        near = difflib.get_close_matches(name, [k for k in known if k not in found], 1, 0.6)
-        hint = f"did you mean `{near[0]}`?" if near else f"expected one of {', '.join(known)}"
+        hint = _nearest(name, known, frozenset(found))
         yield Finding("unknown-member", (*path, name), f"nothing reads the member `{name}`: {hint}", True)
+
+
+@lru_cache(maxsize=1024)
+def _nearest(name: str, known: tuple[str, ...], taken: frozenset[str]) -> str:
+    near = difflib.get_close_matches(name, [k for k in known if k not in taken], 1, 0.6)
+    return f"did you mean `{near[0]}`?" if near else f"expected one of {', '.join(known)}"

@@ -15,6 +15,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from yayi_data import arrow
 from yayi_data.atomic import AtomicFile
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import Counts, FileFacts, Manifest, listed, refuse_changed, refuse_resized
@@ -74,14 +75,14 @@ def merge_index(parts: Sequence[Path], path: Path) -> FileFacts:
     sizes = np.array([table.num_rows for table in tables], np.int64)
     starts = np.cumsum(sizes) - sizes
     columns = [
-        np.repeat(np.arange(len(tables), dtype=np.int32), sizes),
-        (np.arange(sizes.sum()) - np.repeat(starts, sizes)).astype(np.int32),
-        _stacked([_numbers(table, "tokens") for table in tables], np.int32),
-        _stacked([_numbers(table, "supervised_tokens") for table in tables], np.int32),
-        pa.DictionaryArray.from_arrays(_stacked(recoded, np.int32), pa.array(names, pa.string())),
-        _stacked([_numbers(table, "content_hash") for table in tables], np.uint64),
+        arrow.numbers(np.repeat(np.arange(len(tables), dtype=np.int32), sizes)),
+        arrow.numbers((np.arange(sizes.sum()) - np.repeat(starts, sizes)).astype(np.int32)),
+        arrow.numbers(_stacked([_numbers(table, "tokens") for table in tables], np.int32)),
+        arrow.numbers(_stacked([_numbers(table, "supervised_tokens") for table in tables], np.int32)),
+        pa.DictionaryArray.from_arrays(arrow.numbers(_stacked(recoded, np.int32)), arrow.texts(names)),
+        arrow.numbers(_stacked([_numbers(table, "content_hash") for table in tables], np.uint64)),
     ]
-    return write_table(path, pa.table(columns, schema=INDEX_SCHEMA))
+    return write_table(path, pa.Table.from_arrays(columns, schema=INDEX_SCHEMA))
 
 
 def _stacked(arrays: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
@@ -158,12 +159,12 @@ def _read_table(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def _numbers(table: pa.Table, name: str) -> NDArray[Any]:
-    return table[name].chunk(0).to_numpy(zero_copy_only=True)
+    return arrow.values(table[name].chunk(0))
 
 
 def _codes(table: pa.Table) -> NDArray[np.int32]:
     column: Any = table["domain"].chunk(0)
-    codes: NDArray[np.int32] = column.indices.to_numpy(zero_copy_only=True)
+    codes: NDArray[np.int32] = arrow.values(column.indices)
     return codes
 
 

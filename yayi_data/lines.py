@@ -106,20 +106,19 @@ class LineReader:
         )
 
     def _last(self, data: bytes) -> Chunk:
-        """Cut the last line, which no line break ends; where the stream broke off, the line is lost."""
+        """Cut the last line, which no line break ends.
+
+        Where the stream broke off, that line is lost; where it broke off between lines, what would have
+        followed counts as one lost record, so that the ledger shows it.
+        """
+        line, start = self.line, self.offset
         chunk = self._chunk(data)
         if not self.damage:
             return chunk
-        where = Where(self.source.path, chunk.number, self.line - bool(data), 1)
+        where = Where(self.source.path, chunk.number, line, 1)
         found = problem(where, data, 0, "compression", self.damage)
-        return Chunk(
-            self.source.index,
-            chunk.number,
-            [where.line],
-            [self.offset - len(data)],
-            [b""],
-            [*chunk.problems, found],
-        )
+        problems = [*chunk.problems, found]
+        return Chunk(self.source.index, chunk.number, [line], [start], [b""], problems)
 
     def _oversized(self, held: list[bytes]) -> Chunk:
         """Report a line that is too long to hold; the rest of it will be skipped."""

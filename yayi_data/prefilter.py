@@ -4,9 +4,8 @@ The searches may name a clean record, and never miss one that is not; what is na
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from yayi_data.batch import Batch, Positions
 from yayi_data.content import MOJIBAKE
 from yayi_data.domains import Registry
 from yayi_data.ruleset import DOMAIN_RULES, RuleSet
@@ -21,12 +21,8 @@ from yayi_data.schema import TURNS, members
 from yayi_data.tags import CLOSE, OPEN, WRONG
 from yayi_data.turns import FIRST_ASK, in_order
 
-Positions = npt.NDArray[np.int64]
-Followed = tuple[Positions, npt.NDArray[np.uint8]]
-
 _ENCODING_SIGNS = tuple(sign.encode() for sign in ("\ufffd", *MOJIBAKE))
 _COLON = re.compile(rb"[ \t\r\n]*:")
-_OPEN, _CLOSE = OPEN.encode(), CLOSE.encode()
 _RARE = {"\ufffd".encode(): 1, "锟斤拷".encode(): 1}
 """Which two bytes of a needle to look for first, where the first two are common in Chinese."""
 
@@ -41,89 +37,6 @@ _BLANK = re.compile(
 )
 _MAY_BE_SPACE = _table(b" \\\xc2\xe1\xe2")
 """What a text of white space can begin with, U+3000 apart: a space, an escape, a wider one's first byte."""
-
-_FLAT = frozenset(["instruction", "input", "output", "system"])
-
-
-def is_flat(values: Sequence[Any], dialect: str) -> bool:
-    """Tell whether valid records are alpaca with texts only: no history, no unknown members."""
-    return dialect == "alpaca" and _FLAT.issuperset(set().union(*values))
-
-
-@dataclass
-class Batch:
-    """Valid records side by side: parsed, and their bytes.
-
-    `starts` are offsets in the source, as those of a chunk; `base` is that of the data's first byte.
-    """
-
-    values: list[Any]
-    data: bytes
-    starts: Sequence[int]
-    dialect: str
-    base: int = 0
-
-    @cached_property
-    def bytes(self) -> npt.NDArray[np.uint8]:
-        """The data as numbers."""
-        return np.frombuffer(self.data, np.uint8)
-
-    @cached_property
-    def offsets(self) -> Positions:
-        """Where the records begin in `data`."""
-        return np.asarray(self.starts, np.int64) - self.base
-
-    @cached_property
-    def flat(self) -> bool:
-        """Tell whether the records are alpaca with texts only: no history, no unknown members."""
-        return is_flat(self.values, self.dialect)
-
-    @cached_property
-    def windows(self) -> npt.NDArray[np.uint64]:
-        """The eight bytes from each offset on, as one number; the last seven offsets have none."""
-        return np.ndarray((max(0, len(self.data) - 7),), "<u8", self.data, strides=(1,))
-
-    @cached_property
-    def latin(self) -> Followed:
-        """Where C2 or C3 stand, which begin the C1 controls and Latin letters, and what follows them."""
-        found = np.flatnonzero((self.bytes[:-1] & 0xFE) == 0xC2)
-        return found, self.bytes[found + 1]
-
-    @cached_property
-    def doubles(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-        """The data as pairs of bytes: those that begin at even, and those that begin at odd offsets."""
-        size = len(self.data)
-        return (
-            np.frombuffer(self.data, "<u2", size // 2),
-            np.frombuffer(self.data, "<u2", (size - 1) // 2, offset=1),
-        )
-
-    @cached_property
-    def quotes(self) -> Followed:
-        """Where quotes stand, and what follows them."""
-        return self.followed(0x22)
-
-    @cached_property
-    def backslashes(self) -> Followed:
-        """Where backslashes stand, and what follows them."""
-        return self.followed(0x5C)
-
-    def followed(self, byte: int) -> Followed:
-        """Return where a byte stands, and the byte that follows each."""
-        found = np.flatnonzero(self.bytes[:-1] == byte)
-        return found, self.bytes[found + 1]
-
-    def records(self, positions: Positions) -> Positions:
-        """Return which record each position in `data` belongs to."""
-        if not len(positions):
-            return positions
-        found: Positions = np.searchsorted(self.offsets, positions, "right") - 1
-        return found
-
-    def counts(self, positions: Positions) -> Positions:
-        """Count the positions that fall into each record."""
-        found: Positions = np.bincount(self.records(positions), minlength=len(self.values))
-        return found
 
 
 @dataclass(slots=True)
@@ -268,9 +181,14 @@ def _signs(plain: Batch, rules: RuleSet) -> Iterable[int]:
 
 def _pairs(batch: Batch, pair: bytes) -> Positions:
     """Return where two bytes follow each other, several times faster than a search for them."""
+    found: Positions
     if pair[0] == 0xC3:
         leads, second = batch.latin
-        found: Positions = leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
+        found = leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
+        return found
+    if pair[0] < 0x80:
+        leads, second = batch.followed(pair[0])
+        found = leads[second == pair[1]]
         return found
     value = int.from_bytes(pair, "little")
     even, odd = (np.flatnonzero(numbers == value) for numbers in batch.doubles)
@@ -279,6 +197,8 @@ def _pairs(batch: Batch, pair: bytes) -> Positions:
 
 def _matching(batch: Batch, candidates: Positions, needle: bytes) -> Positions:
     """Return the candidates at which a needle stands, comparing eight bytes at a time."""
+    if not len(candidates):
+        return candidates
     candidates = candidates[candidates >= 0]
     inside = candidates[candidates < len(batch.data) - len(needle) - 7]
     late = candidates[candidates >= len(batch.data) - len(needle) - 7].tolist()
@@ -292,18 +212,31 @@ def _matching(batch: Batch, candidates: Positions, needle: bytes) -> Positions:
 
 def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
     """Return records whose brackets are not those of one known tag at the start of the first question."""
-    opens, closes = (_matching(plain, _pairs(plain, b[1:]) - 1, b) for b in (_OPEN, _CLOSE))
+    opens, closes = _brackets(plain)
     odd = set(plain.records(_other_brackets(plain)).tolist())
-    tagged = _tagged(plain, opens, registry)
+    if plain.flat:
+        known = _known_tags(plain, _asked_first(plain, opens), registry)
+        if len(known) == len(opens) == len(closes):  # every bracket belongs to such a tag
+            return odd
+        tagged = plain.counts(known)
+    else:
+        tagged = _tagged(plain, registry)
     unequal = (plain.counts(opens) != tagged) | (plain.counts(closes) != tagged)
     return odd.union(np.flatnonzero(unequal).tolist())
 
 
-def _tagged(plain: Batch, opens: Positions, registry: Registry) -> Positions:
+def _brackets(plain: Batch) -> tuple[Positions, Positions]:
+    """Return where 【 and 】 stand: E3 80 90 and E3 80 91, found by their last two bytes."""
+    even, odd = (np.flatnonzero((numbers & 0xFEFF) == 0x9080) for numbers in plain.doubles)
+    found = np.concatenate((even * 2, odd * 2 + 1))
+    found = found[plain.bytes[found - 1] == 0xE3]
+    last = plain.bytes[found + 1]
+    return found[last == 0x90] - 1, found[last == 0x91] - 1
+
+
+def _tagged(plain: Batch, registry: Registry) -> Positions:
     """Return 1 for each record that begins with a known tag, 0 for the others."""
     known = registry.domain_by_wording
-    if plain.flat:
-        return plain.counts(_known_tags(plain, _asked_first(plain, opens), registry))
     asked = map(FIRST_ASK[plain.dialect], plain.values)
     begins = [text[0] == OPEN and text[1 : text.find(CLOSE, 1, 35)] in known for text in asked]
     return np.asarray(begins, np.int64)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from yayi_data import arrow
 from yayi_data.atomic import AtomicFile
 from yayi_data.errors import DataError
 from yayi_data.index import PART_SCHEMA, content_hashes, mapped, write_table
@@ -96,13 +97,17 @@ def write_shard(path: Path, batches: Iterable[Rows]) -> ShardFacts:
     with AtomicFile(path) as file:
         with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), SCHEMA) as writer:
             for block in _recut(batches):
-                domains = pa.array(block.domains, pa.string())
+                domains = arrow.texts(block.domains)
                 parts.append(_index_rows(block.ids, block.mask, block.offsets, domains))
                 writer.write_batch(_shard_rows(block, domains, parts[-1]["supervised_tokens"]))
         index = pa.Table.from_batches(parts, PART_SCHEMA)
         write_table(index_part(path), index.unify_dictionaries())
-    tokens, supervised = (int(index[name].to_numpy().sum()) for name in ("tokens", "supervised_tokens"))
+    tokens, supervised = (_total(index[name]) for name in ("tokens", "supervised_tokens"))
     return ShardFacts(path.name, index.num_rows, tokens, supervised, file.bytes, file.sha256)
+
+
+def _total(column: Any) -> int:
+    return sum(int(arrow.values(chunk).sum(dtype=np.int64)) for chunk in column.chunks)
 
 
 def index_part(path: Path) -> Path:
@@ -172,17 +177,15 @@ def _sources(rows: Rows) -> NDArray[np.int32]:
 
 
 def _shard_rows(rows: Rows, domains: pa.StringArray, supervised: Any) -> pa.RecordBatch:
-    offsets: Any = pa.array(rows.offsets.astype(np.int32))
-    bits = pa.py_buffer(np.packbits(rows.mask, bitorder="little").data)
-    masks: Any = pa.BooleanArray.from_buffers(pa.bool_(), len(rows.mask), [None, bits])
+    offsets = arrow.numbers(rows.offsets.astype(np.int32))
     columns = [
-        pa.ListArray.from_arrays(offsets, pa.array(rows.ids)),
-        pa.ListArray.from_arrays(offsets, masks),
+        pa.ListArray.from_arrays(offsets, arrow.numbers(rows.ids)),
+        pa.ListArray.from_arrays(offsets, arrow.bits(rows.mask)),
         supervised,
         domains,
-        pa.array(_sources(rows)),
-        pa.array(rows.lines),
-        pa.array(rows.records),
+        arrow.numbers(_sources(rows)),
+        arrow.numbers(rows.lines),
+        arrow.numbers(rows.records),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
@@ -195,10 +198,10 @@ def _index_rows(
 ) -> pa.RecordBatch:
     supervised = np.concatenate([[0], np.cumsum(mask, dtype=np.int32)])[offsets]
     columns = [
-        pa.array(np.diff(offsets).astype(np.int32)),
-        pa.array(np.diff(supervised).astype(np.int32)),
+        arrow.numbers(np.diff(offsets).astype(np.int32)),
+        arrow.numbers(np.diff(supervised).astype(np.int32)),
         domains.dictionary_encode(),
-        pa.array(content_hashes(ids, offsets)),
+        arrow.numbers(content_hashes(ids, offsets)),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=PART_SCHEMA)
 
@@ -296,15 +299,15 @@ class _Batch:
         self.columns = batch
         columns: list[Any] = batch.columns
         ids, masks, _, domain, *places = columns
-        self.offsets = ids.offsets.to_numpy()
-        self.ids = ids.values.to_numpy(zero_copy_only=True)
-        if not np.array_equal(masks.offsets.to_numpy(), self.offsets):
+        self.offsets = arrow.values(ids.offsets)
+        self.ids = arrow.values(ids.values)
+        if not np.array_equal(arrow.values(masks.offsets), self.offsets):
             raise ValueError("a mask is not as long as its ids")
         self.bits = np.frombuffer(masks.values.buffers()[1] or b"", np.uint8)
         self.domains = domain
         codes = domain.dictionary_encode()
-        self.codes, self.names = codes.indices.to_numpy(), codes.dictionary.to_pylist()
-        self.source, self.lines, self.records = (place.to_numpy(zero_copy_only=True) for place in places)
+        self.codes, self.names = arrow.values(codes.indices), codes.dictionary.to_pylist()
+        self.source, self.lines, self.records = (arrow.values(place) for place in places)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -7,12 +7,13 @@ from typing import Any
 
 import orjson
 
+from yayi_data.batch import Batch, is_flat
 from yayi_data.buffer import MAX_RECORD_BYTES
 from yayi_data.console import one_line
 from yayi_data.errors import DataError
 from yayi_data.findings import find
 from yayi_data.locate import Where, problem
-from yayi_data.prefilter import Batch, Suspects, is_flat, suspicious
+from yayi_data.prefilter import Suspects, suspicious
 from yayi_data.records import first_chunks
 from yayi_data.ruleset import RuleSet
 from yayi_data.scan import Fault, Path, scan_record, skip_space

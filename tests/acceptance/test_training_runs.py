@@ -33,18 +33,6 @@ RUNS = {
 }
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of a few thousand parameters, without weights or control tokens."""
-    folder = tmp_path_factory.mktemp("base")
-    config = json.loads((ROOT / "data/tiny/config.json").read_text())
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-             "num_key_value_heads": 2}  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config | sizes))
-    (folder / "tokenizer.json").write_bytes((ROOT / "data/tiny/tokenizer.json").read_bytes())
-    return folder
-
-
 def launch(base: Path, folder: Path, name: str) -> subprocess.Popen:
     data, *flags = RUNS[name]
     port = 20000 + (os.getpid() * 7 + sorted(RUNS).index(name)) % 20000

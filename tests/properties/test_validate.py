@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yayi_data.arrays import ArrayReader
+from yayi_data.batch import Batch
 from yayi_data.buffer import Place
 from yayi_data.domains import load_registry
 from yayi_data.findings import find
 from yayi_data.lines import LineReader
-from yayi_data.prefilter import Batch, suspicious
+from yayi_data.prefilter import suspicious
 from yayi_data.ruleset import RuleSet
 from yayi_data.scan import scan_record
 from yayi_data.schema import DIALECTS, accepts, explain, load_schema

@@ -1,6 +1,6 @@
 """Between numpy and Arrow by their buffers, without a copy.
 
-`pyarrow.array` and `to_numpy` import pandas where it is installed, `dictionary_encode` imports pyarrow.compute:
+`pyarrow.array` and `to_numpy` import pandas where it is installed, `dictionary_encode` pyarrow.compute:
 each takes a quarter of a second.
 """
 
@@ -33,7 +33,7 @@ def texts(values: Sequence[str]) -> Any:
     return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
 
 
-def coded(names: Sequence[str]) -> pa.DictionaryArray:
+def coded(names: Sequence[str]) -> Any:
     """Return an Arrow array of few different strings, numbered in the order in which they first appear."""
     codes = {name: code for code, name in enumerate(dict.fromkeys(names))}
     indices = np.fromiter(map(codes.__getitem__, names), np.int32, len(names))

@@ -193,7 +193,7 @@ def _index_rows(
     ids: NDArray[np.int32],
     mask: NDArray[np.bool_],
     offsets: NDArray[np.integer[Any]],
-    domains: pa.DictionaryArray,
+    domains: Any,
 ) -> pa.RecordBatch:
     supervised = np.concatenate([[0], np.cumsum(mask, dtype=np.int32)])[offsets]
     columns = [

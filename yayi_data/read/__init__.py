@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yayi_data.atomic import writing
 from yayi_data.errors import YayiError
 from yayi_data.read.buffer import Place
 from yayi_data.read.records import record_chunks
@@ -155,9 +156,13 @@ class _Taps:
 
 
 def _copied(stream: Iterator[bytes], path: Path) -> Iterator[bytes]:
-    with path.open("wb") as file:
+    with writing(path):
+        file = path.open("wb")
+    with file:
         for block in stream:
-            file.write(block)
+            with writing(path):
+                file.write(block)
+                file.flush()
             yield block
 
 

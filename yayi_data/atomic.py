@@ -37,7 +37,7 @@ class AtomicFile(io.RawIOBase):
         return self._sha256.hexdigest()
 
     def __enter__(self) -> Self:
-        with _writing(self.path):
+        with writing(self.path):
             self._file = self._temporary.open("xb")
         return self
 
@@ -47,7 +47,7 @@ class AtomicFile(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Append `data` (bytes or any buffer) and return its length in bytes."""
-        with _writing(self.path):
+        with writing(self.path):
             self._file.write(data)
         self._sha256.update(data)
         length = memoryview(data).nbytes
@@ -58,7 +58,7 @@ class AtomicFile(io.RawIOBase):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with _writing(self.path), self._file:
+            with writing(self.path), self._file:
                 if kind is None:
                     self._file.flush()
                     os.fsync(self._file.fileno())
@@ -84,7 +84,8 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Tell a full disk, a read-only folder and the like as one sentence (YayiError) that names `path`."""
     try:
         yield
     except OSError as error:

@@ -195,7 +195,7 @@ def _fixed_ids(text: str, tokenizer: Tokenizer) -> list[int]:
         token = tokenizer.plain.id_to_token(int(found[0]))
         raise YayiError(
             f"the template {one_line(tokenizer.template.name)}: its own text {one_line(text[:80])} would "
-            f"become the control token {token}, which this vocabulary spells itself; change the template's text"
+            f"become the control token {token}, which this vocabulary spells itself; change that text"
         )
     return list(map(int, ids))
 

@@ -1,7 +1,7 @@
 """The life of an output folder: worked on as DIR.partial under a key, then renamed to DIR in one step.
 
-A run that was interrupted finds its DIR.partial again by the key, which covers inputs and options, and goes on;
-a run with another key refuses to touch it.
+A run that was interrupted finds its DIR.partial again by the key, which covers inputs and options, and goes
+on; a run with another key refuses to touch it.
 """
 
 import shutil
@@ -11,9 +11,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from yayi_data.atomic import TEMPORARY, fsync_folder
+from yayi_data.atomic import TEMPORARY, fsync_folder, writing
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, load
+
+UNIT = ".unit"
+"""How the file ends that marks a shard of DIR.partial as whole."""
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
@@ -32,10 +35,11 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
     """Hold `output` for this run; YayiError where another run is writing it."""
-    output.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(_beside(output, ".partial.lock"))
     try:
-        lock.acquire(timeout=0)
+        with writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
     except Timeout:
         raise YayiError(f"{output}: another run is writing it; wait for it to end") from None
     try:
@@ -50,7 +54,8 @@ def spool_folder(output: Path) -> Iterator[Path]:
     """Yield a folder for copies of what can be read only once; it is removed at the end."""
     spool = _beside(output, ".partial.spool")
     shutil.rmtree(spool, ignore_errors=True)
-    spool.mkdir()
+    with writing(spool):
+        spool.mkdir()
     try:
         yield spool
     finally:
@@ -59,17 +64,20 @@ def spool_folder(output: Path) -> Iterator[Path]:
 
 @contextmanager
 def partial_folder(output: Path, key: str) -> Iterator[Path]:
-    """Yield DIR.partial; it is kept after an interruption and removed where the data prevent the output.
+    """Yield DIR.partial; after an interruption it is kept if a shard in it is whole.
 
-    Raises YayiError where it was left by a run with another key.
+    It is removed where the data prevent the output. Raises YayiError where it was left by a run with another
+    key.
     """
-    partial = _beside(output, ".partial")
-    _claim(partial, _beside(output, ".partial.key"), key)
+    partial, key_file = _beside(output, ".partial"), _beside(output, ".partial.key")
+    with writing(partial):
+        _claim(partial, key_file, key)
     try:
         yield partial
-    except DataError:
-        shutil.rmtree(partial, ignore_errors=True)
-        _beside(output, ".partial.key").unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, DataError) or not any(partial.glob(f"*{UNIT}")):
+            shutil.rmtree(partial, ignore_errors=True)
+            key_file.unlink(missing_ok=True)
         raise
 
 

@@ -18,6 +18,7 @@ from yayi_data.atomic import write_atomically
 from yayi_data.domains import Registry, load_registry
 from yayi_data.errors import DataError
 from yayi_data.manifest import FileFacts, ShardFacts, canonical, file_facts
+from yayi_data.output import UNIT
 from yayi_data.read import chunks
 from yayi_data.render import parts
 from yayi_data.rows import Job, Ledger, Tools, draft_chunk, kept_rows
@@ -103,7 +104,7 @@ def drops_file(shard: Path) -> Path:
 
 def unit_file(shard: Path) -> Path:
     """Return the file that marks a shard as whole."""
-    return shard.with_suffix(".unit")
+    return shard.with_suffix(UNIT)
 
 
 def _whole(job: Job) -> Unit | None:

@@ -12,17 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from os import cpu_count
+from os import cpu_count, fsync
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from yayi_data import manifest, runner
-from yayi_data.atomic import write_atomically
+from yayi_data.atomic import write_atomically, writing
 from yayi_data.domains import load_registry
 from yayi_data.errors import DataError
 from yayi_data.index import INDEX, domain_counts, merge_index, read_index
 from yayi_data.manifest import MANIFEST, Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
-from yayi_data.output import locked, partial_folder, publish, refuse_existing, spool_folder
+from yayi_data.output import UNIT, locked, partial_folder, publish, refuse_existing, spool_folder
 from yayi_data.partition import Unit, drops_file, load_tools, no_collection, pack_partition, sample, unit_file
 from yayi_data.plan import ORDER_VERSION
 from yayi_data.progress import Progress
@@ -77,8 +77,8 @@ class _Cut(NamedTuple):
 def pack(options: PackOptions) -> Packed:
     """Pack the sources into `options.output`, which appears only when it is whole.
 
-    Raises DataError where the data prevent it, YayiError for wrong use; an interrupted run leaves DIR.partial,
-    and the same call continues it.
+    Raises DataError where the data prevent it, YayiError for wrong use; an interrupted run leaves
+    DIR.partial, and the same call continues it.
     """
     started = time.monotonic()
     refuse_existing(options.output, overwrite=options.overwrite)
@@ -168,8 +168,12 @@ def _facts(cut: _Cut, options: PackOptions, tools: Tools) -> Manifest:
 
 
 def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    (folder / TOKENIZER).mkdir(exist_ok=True)
-    tokenizer.write(folder / TOKENIZER)
+    with writing(folder / TOKENIZER):
+        (folder / TOKENIZER).mkdir(exist_ok=True)
+        tokenizer.write(folder / TOKENIZER)
+        for path in (folder / TOKENIZER).iterdir():
+            with path.open("rb") as file:
+                fsync(file)
 
 
 def _run(jobs: Sequence[Job], options: PackOptions, tools: Tools, folder: Path) -> list[Unit]:
@@ -232,8 +236,9 @@ def _refuse_losses(ledger: Ledger, options: PackOptions) -> None:
         raise DataError(f"{' '.join(options.paths)}: {found}; nothing was written")
     if options.max_drop is not None and lost > options.max_drop * ledger.read:
         raise DataError(
-            f"{lost} of {ledger.read} records ({lost / ledger.read:.2%}) were dropped ({reasons}), --max-drop "
-            f"allows {options.max_drop:.2%}; nothing was written; yayi-data validate shows what is wrong"
+            f"{lost} of {ledger.read} records ({lost / ledger.read:.2%}) were dropped ({reasons}), "
+            f"--max-drop allows {options.max_drop:.2%}; nothing was written; "
+            "yayi-data validate shows what is wrong"
         )
 
 
@@ -241,7 +246,7 @@ def _whole(folder: Path, facts: Manifest, units: Sequence[Unit], ledger: Ledger)
     """Return the finished manifest."""
     shards = [unit.shard for unit in units]
     listed = {MANIFEST, *(shard.file for shard in shards)}
-    scratch = {".unit", ".part", ".drops"}
+    scratch = {UNIT, ".part", ".drops"}
     others = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")

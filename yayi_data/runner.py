@@ -1,5 +1,8 @@
 """Where partitions run: in this process or a local pool; who runs them leaves no trace in the output."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -15,8 +18,9 @@ def run(
 ) -> Iterator[Result]:
     """Yield `work(tools, job)` for each job in the order of `jobs`, over `workers` processes.
 
-    `load` makes the tools, once in each process; with more than one worker, it, `work` and the jobs are pickled
-    to spawned ones. The first failure in the order of the jobs is raised; jobs not yet begun are dropped.
+    `load` makes the tools, once in each process; with more than one worker, it, `work` and the jobs are
+    pickled to spawned ones. The first failure in the order of the jobs is raised; jobs not yet begun are
+    dropped.
     """
     if workers <= 1:
         tools = load()
@@ -50,7 +54,19 @@ _worker: dict[str, Any] = {}
 
 
 def _begin(work: Callable[[Any, Any], Any], load: Callable[[], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the run
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.update(work=work, tools=load())
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed, lest it writes beside the next run."""
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(job: Any) -> Any:

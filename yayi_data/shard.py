@@ -97,9 +97,8 @@ def write_shard(path: Path, batches: Iterable[Rows]) -> ShardFacts:
     with AtomicFile(path) as file:
         with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), SCHEMA) as writer:
             for block in _recut(batches):
-                domains = arrow.texts(block.domains)
-                parts.append(_index_rows(block.ids, block.mask, block.offsets, domains))
-                writer.write_batch(_shard_rows(block, domains, parts[-1]["supervised_tokens"]))
+                parts.append(_index_rows(block.ids, block.mask, block.offsets, arrow.coded(block.domains)))
+                writer.write_batch(_shard_rows(block, parts[-1]["supervised_tokens"]))
         index = pa.Table.from_batches(parts, PART_SCHEMA)
         write_table(index_part(path), index.unify_dictionaries())
     tokens, supervised = (_total(index[name]) for name in ("tokens", "supervised_tokens"))
@@ -176,13 +175,13 @@ def _sources(rows: Rows) -> NDArray[np.int32]:
     return np.broadcast_to(np.asarray(rows.source, np.int32), len(rows))
 
 
-def _shard_rows(rows: Rows, domains: pa.StringArray, supervised: Any) -> pa.RecordBatch:
+def _shard_rows(rows: Rows, supervised: Any) -> pa.RecordBatch:
     offsets = arrow.numbers(rows.offsets.astype(np.int32))
     columns = [
         pa.ListArray.from_arrays(offsets, arrow.numbers(rows.ids)),
         pa.ListArray.from_arrays(offsets, arrow.bits(rows.mask)),
         supervised,
-        domains,
+        arrow.texts(rows.domains),
         arrow.numbers(_sources(rows)),
         arrow.numbers(rows.lines),
         arrow.numbers(rows.records),
@@ -194,13 +193,13 @@ def _index_rows(
     ids: NDArray[np.int32],
     mask: NDArray[np.bool_],
     offsets: NDArray[np.integer[Any]],
-    domains: pa.StringArray,
+    domains: Any,
 ) -> pa.RecordBatch:
     supervised = np.concatenate([[0], np.cumsum(mask, dtype=np.int32)])[offsets]
     columns = [
         arrow.numbers(np.diff(offsets).astype(np.int32)),
         arrow.numbers(np.diff(supervised).astype(np.int32)),
-        domains.dictionary_encode(),
+        domains,
         arrow.numbers(content_hashes(ids, offsets)),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=PART_SCHEMA)
@@ -304,9 +303,8 @@ class _Batch:
         if not np.array_equal(arrow.values(masks.offsets), self.offsets):
             raise ValueError("a mask is not as long as its ids")
         self.bits = np.frombuffer(masks.values.buffers()[1] or b"", np.uint8)
-        self.domains = domain
-        codes = domain.dictionary_encode()
-        self.codes, self.names = arrow.values(codes.indices), codes.dictionary.to_pylist()
+        self.domains = domain.dictionary_encode()
+        self.codes, self.names = arrow.values(self.domains.indices), self.domains.dictionary.to_pylist()
         self.source, self.lines, self.records = (arrow.values(place) for place in places)
 
     def __len__(self) -> int:

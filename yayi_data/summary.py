@@ -1,6 +1,7 @@
 """The summary of a packed folder: what `pack` and `inspect` print, as JSON or for a person."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:  # rich is slow to import, and JSON needs none of it
 
 from yayi_data.console import one_line, say
 from yayi_data.manifest import Manifest
-from yayi_data.pipeline import Packed
+from yayi_data.pipeline import DROPPED, Packed
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:
@@ -46,19 +47,32 @@ def print_packed(packed: Packed, *, as_json: bool) -> None:
         figures = summary(packed.manifest)
         engine = {"engine": packed.engine, "engine_reason": packed.engine_reason}
         figures["tokenizer"] = engine | figures["tokenizer"]
-        print(
-            json.dumps(
-                {"output": str(packed.output), **figures, "seconds": round(packed.seconds, 2)},
-                ensure_ascii=False,
-            )
-        )
-        return
-    from rich.console import Console
+        output = {"output": str(packed.output), **figures, "seconds": round(packed.seconds, 2)}
+        print(json.dumps(output, ensure_ascii=False))
+    else:
+        from rich.console import Console
 
-    console = Console(highlight=False)
-    console.print(describe(packed.output, packed.manifest), soft_wrap=True)
-    console.print(domain_table(packed.manifest))
+        console = Console(highlight=False)
+        console.print(describe(packed.output, packed.manifest), soft_wrap=True)
+        console.print(domain_table(packed.manifest))
     say(f"tokenizer engine: {packed.engine} ({packed.engine_reason}); {packed.seconds:.1f} s")
+    for hint in _hints(packed):
+        say(hint)
+
+
+def _hints(packed: Packed) -> Iterator[str]:
+    """Yield what to know about records that are not in the output as they were."""
+    ledger, options = packed.manifest.ledger, packed.manifest.options
+    if ledger.truncated:
+        yield f"cut {_count(ledger.truncated, 'conversation')} to --max-length {options['max_length']}"
+    if ledger.dropped:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in ledger.dropped.items())
+        lost = f"dropped {ledger.read - ledger.kept:,} of {_count(ledger.read, 'record')} ({reasons})"
+        yield f"{lost}; {packed.output / DROPPED} has the line of each"
+    if "too-long" in ledger.dropped:
+        remedy = "--max-length allows longer ones"
+        cutting = ", --on-long truncate cuts them" if options["on_long"] == "drop" else ""
+        yield f"too-long: more than {options['max_length']} tokens; {remedy}{cutting}"
 
 
 def describe(folder: Path, manifest: Manifest) -> "Text":

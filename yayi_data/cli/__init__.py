@@ -3,6 +3,7 @@
 Stages are imported inside the commands, so that `--help` and usage errors answer at once.
 """
 
+import signal
 import sys
 from typing import Annotated
 
@@ -57,6 +58,7 @@ def options(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as tidily as Ctrl-C
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     sys.exit(

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from yayi_data.buffer import Place
+from yayi_data.atomic import writing
 from yayi_data.errors import YayiError
-from yayi_data.records import record_chunks
-from yayi_data.sources import DamagedStreamError, Source, blocks, open_sources, stored_blocks, unpacked
+from yayi_data.read.buffer import Place
+from yayi_data.read.records import record_chunks
+from yayi_data.read.sources import DamagedStreamError, Source, blocks, open_sources, stored_blocks, unpacked
 from yayi_data.types import Chunk
 
 __all__ = ["Partition", "Source", "SourceFacts", "chunks", "chunks_of", "open_sources", "partitions"]
@@ -155,9 +156,13 @@ class _Taps:
 
 
 def _copied(stream: Iterator[bytes], path: Path) -> Iterator[bytes]:
-    with path.open("wb") as file:
+    with writing(path):
+        file = path.open("wb")
+    with file:
         for block in stream:
-            file.write(block)
+            with writing(path):
+                file.write(block)
+                file.flush()
             yield block
 
 

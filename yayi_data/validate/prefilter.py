@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from yayi_data.batch import Batch, Positions
-from yayi_data.content import MOJIBAKE
 from yayi_data.domains import Registry
-from yayi_data.ruleset import DOMAIN_RULES, RuleSet
 from yayi_data.schema import TURNS, members
-from yayi_data.tags import CLOSE, OPEN, WRONG
-from yayi_data.turns import FIRST_ASK, in_order
+from yayi_data.validate.batch import Batch, Positions
+from yayi_data.validate.content import MOJIBAKE
+from yayi_data.validate.ruleset import DOMAIN_RULES, RuleSet
+from yayi_data.validate.tags import CLOSE, OPEN, WRONG
+from yayi_data.validate.turns import FIRST_ASK, in_order
 
 _ENCODING_SIGNS = tuple(sign.encode() for sign in ("\ufffd", *MOJIBAKE))
 _COLON = re.compile(rb"[ \t\r\n]*:")

@@ -9,10 +9,11 @@ LOG := $(VENV)/setup.log
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo test lint format bench docs clean
+.PHONY: help setup demo examples test lint format bench docs clean
 
 help:
 	@echo "make demo    the whole way once: validate, convert, pack, train, ask (about 3 minutes)"
+	@echo "make examples  train on packed data with transformers and TRL (under a minute)"
 	@echo "make test    all tests"
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make bench   the benchmarks: ratios against peers and the floor"
@@ -30,6 +31,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	@OMP_NUM_THREADS=$(PARALLEL) $(BIN)/python data/demo.py
+
+examples: $(READY)
+	@OMP_NUM_THREADS=$(PARALLEL) $(BIN)/python docs/examples/run.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(PARALLEL) --dist loadfile

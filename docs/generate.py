@@ -42,8 +42,8 @@ def rules() -> str:
         for rule in RULES.values()
     ]
     intro = (
-        "Errors break a record's structure and fail the run; warnings fail it with `--strict`. Severities can "
-        "be set, and rules left out, as [ci.md](ci.md) shows. `yayi-data rules RULE` prints the same.\n\n"
+        "Errors break a record's structure and fail the run; warnings fail it with `--strict`. Severities "
+        "can be set, and rules left out, as [ci.md](ci.md) shows. `yayi-data rules RULE` prints the same.\n\n"
     )
     return "# Rules\n\n" + NOTE + intro + "\n".join(table) + "\n\n" + "\n".join(sections)
 

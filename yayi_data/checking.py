@@ -8,19 +8,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 
-from yayi_data.baseline import load_baseline
-from yayi_data.buffer import Place
 from yayi_data.domains import load_registry
 from yayi_data.errors import DataError
-from yayi_data.lines import LineReader
 from yayi_data.read import chunks_of, open_sources
-from yayi_data.repeats import Prints, Repeats, prints
-from yayi_data.ruleset import REPEAT_RULES, RuleSet, selected
+from yayi_data.read.buffer import Place
+from yayi_data.read.lines import LineReader
+from yayi_data.read.sources import Source, blocks, line_starts
 from yayi_data.runner import run
-from yayi_data.sources import Source, blocks, line_starts
 from yayi_data.template import load_template
 from yayi_data.types import Chunk, Problem, Severity
 from yayi_data.validate import by_place, check, check_syntax, detect, one_document
+from yayi_data.validate.baseline import load_baseline
+from yayi_data.validate.repeats import Prints, Repeats, prints
+from yayi_data.validate.ruleset import REPEAT_RULES, RuleSet, selected
 
 JOB_BYTES = 32 << 20
 MOST_KEPT = 100_000

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from yayi_data.convert import DIALECTS, conversation, value
 from yayi_data.schema import accepts
-from yayi_data.turns import in_order
 from yayi_data.types import Conversation, Role, Turn
+from yayi_data.validate.turns import in_order
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20) | st.sampled_from(
     ["\n", " 问 ", "<|YaYi|>", "【媒宣领域任务】写", '{"name": "f", "arguments": {}}']

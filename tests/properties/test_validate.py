@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yayi_data.arrays import ArrayReader
-from yayi_data.buffer import Place
 from yayi_data.domains import load_registry
-from yayi_data.findings import find
-from yayi_data.lines import LineReader
-from yayi_data.prefilter import Batch, suspicious
-from yayi_data.ruleset import RuleSet
-from yayi_data.scan import scan_record
+from yayi_data.read.arrays import ArrayReader
+from yayi_data.read.buffer import Place
+from yayi_data.read.lines import LineReader
+from yayi_data.read.scan import scan_record
+from yayi_data.read.sources import Source
 from yayi_data.schema import DIALECTS, accepts, explain, load_schema
-from yayi_data.sources import Source
 from yayi_data.types import Chunk, Problem
 from yayi_data.validate import check
+from yayi_data.validate.batch import Batch
+from yayi_data.validate.findings import find
+from yayi_data.validate.prefilter import suspicious
+from yayi_data.validate.ruleset import RuleSet
 
 RULES = RuleSet(registry=load_registry())
 ALPACA = [

@@ -8,7 +8,7 @@ import pytest
 from yayi_data.encode import encode
 from yayi_data.render import prompt, render
 from yayi_data.template import FOLDER, load_template
-from yayi_data.tokenizer import Tokenizer
+from yayi_data.tokenizer import Tokenizer, load_tokenizer
 from yayi_data.types import Conversation, Turn
 
 transformers = pytest.importorskip("transformers")
@@ -18,14 +18,16 @@ WORDS = ["你好", "，", "。", "é", "🙂", "龘", "▁", "e\u0301"]
 WORDS += ["\n", "\n\n", " ", "  ", "\t", "a", "I'm", "12", ":", "<think>", "{}", "{{ x }}", "'", '"', "\\"]
 CALL = {"name": "查询", "arguments": {"城市": "北京", "n": 1.5}}
 TOOLS = [{"name": "查询", "parameters": {"type": "object"}}, {"name": "b"}]
+WRAPPED = [{"type": "function", "function": tool} for tool in TOOLS]
 Message = dict[str, Any]
+Told = tuple[Conversation, list[Message], list[Message] | None]
 
 
 def some_text(rng: random.Random) -> str:
     return "".join(rng.choices(WORDS, k=rng.randrange(6)))
 
 
-def generated(rng: random.Random) -> tuple[Conversation, list[Message], list[Message] | None]:
+def generated(rng: random.Random) -> Told:
     """A conversation, and the same as messages and tools."""
     turns: list[Turn] = []
     messages: list[Message] = []
@@ -49,26 +51,49 @@ def generated(rng: random.Random) -> tuple[Conversation, list[Message], list[Mes
     conversation = Conversation(
         tuple(turns), system, json.dumps(TOOLS, ensure_ascii=False) if has_tools else ""
     )
-    return conversation, messages, [{"type": "function", "function": t} for t in TOOLS] if has_tools else None
+    return conversation, messages, WRAPPED if has_tools else None
+
+
+def agree(ours: Tokenizer, folder: Path, told: list[Told], label: str) -> None:
+    """Compare ids and mask with those of the folder that we write, loaded the way a user would."""
+    ours.write(folder)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    for tools in (None, WRAPPED):
+        some = [(talk, messages) for talk, messages, given in told if given == tools]
+        found = theirs.apply_chat_template(
+            [messages for _, messages in some],
+            tools=tools,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+        encoded = encode([render(talk, ours.template) for talk, _ in some], ours)
+        for i, (talk, _) in enumerate(some):
+            row = slice(*encoded.offsets[i : i + 2])
+            assert found["input_ids"][i] == encoded.ids[row].tolist(), (label, talk)
+            if label != "collapse" or not begins_blank(talk):
+                assert found["assistant_masks"][i] == encoded.mask[row].astype(int).tolist(), (label, talk)
+
+
+def begins_blank(talk: Conversation) -> bool:
+    """Whether `collapse` takes a reply's first character away, behind which transformers marks nothing."""
+    return any(turn.role == "assistant" and not turn.text[:1].strip() for turn in talk.turns)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_transformers_gives_our_ids_and_our_mask(families: dict[str, str], name: str, tmp_path: Path) -> None:
-    template, rng = load_template(name), random.Random(name)
+    rng = random.Random(name)
+    told = [generated(rng) for _ in range(1000)]
     for family, content in families.items():
-        if family == "collapse":
-            continue  # no token covers a reply's first blank, and transformers then marks nothing of it
-        ours = Tokenizer(json.loads(content), template)
-        ours.write(tmp_path)
-        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-        for _ in range(12):
-            conversation, messages, tools = generated(rng)
-            encoded = encode([render(conversation, template)], ours)
-            found = theirs.apply_chat_template(
-                messages, tools=tools, return_dict=True, return_assistant_tokens_mask=True
-            )
-            assert found["input_ids"] == encoded.ids.tolist(), (family, conversation)
-            assert found["assistant_masks"] == encoded.mask.astype(int).tolist(), (family, conversation)
+        agree(Tokenizer(json.loads(content), load_template(name)), tmp_path, told, family)
+
+
+@pytest.mark.parametrize(("family", "name"), [("mistral", "yayi-llama2"), ("qwen3", "qwen")])
+def test_transformers_gives_our_ids_and_our_mask_with_real_tokenizers(
+    shared: Path, family: str, name: str, tmp_path: Path
+) -> None:
+    rng = random.Random(family)
+    ours = load_tokenizer(str(shared / "tokenizers" / family), load_template(name))
+    agree(ours, tmp_path, [generated(rng) for _ in range(1000)], family)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

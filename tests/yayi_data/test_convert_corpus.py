@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from yayi_data.convert import DIALECTS, conversation, value
+from yayi_data.converting import ConvertOptions, convert_files
 from yayi_data.errors import ConversionError
 
 SHARED = Path(os.environ.get("YAYI_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared"))
@@ -52,3 +53,16 @@ def test_there_and_back_is_the_same_record(name: str, dialect: str, dropped: dic
         assert conversation(there, to) == talk
         assert value(conversation(there, to), dialect) == as_documented(record, dialect)
     assert reasons == ({"tools": dropped[to]} if to in dropped else {})
+
+
+@pytest.mark.parametrize("to", DIALECTS)
+def test_a_malformed_file_loses_only_its_empty_replies(to: str, tmp_path: Path) -> None:
+    source, there, back = CORPUS / "wild_malformed.json", tmp_path / "there.parquet", tmp_path / "back.jsonl"
+    ledger = convert_files(ConvertOptions((str(source),), to, there, on_problem="drop"))
+    assert (ledger.read, ledger.dropped) == (2801, {"schema-empty": 2})
+    convert_files(ConvertOptions((str(there),), "alpaca", back))
+    text = source.read_text(encoding="utf-8").rstrip()
+    published = json.loads(text[: text.rindex(",")] + "]")  # its array ends in a comma
+    assert [json.loads(line) for line in back.read_text(encoding="utf-8").splitlines()] == [
+        as_documented(record, "alpaca") for record in published if record["output"]
+    ]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import zstandard
 
-from yayi_data import arrays, lines, read
+from yayi_data import read
 from yayi_data.errors import YayiError
-from yayi_data.read import Chunk, Partition, chunks, chunks_of, open_sources, partitions
-from yayi_data.records import first_chunks
+from yayi_data.read import Chunk, Partition, arrays, chunks, chunks_of, lines, open_sources, partitions
+from yayi_data.read.records import first_chunks
 
 RECORDS = [{"instruction": f"问{i}", "output": "答🙂" * (i % 7 + 1)} for i in range(50)]
 LINES = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in RECORDS).encode()
@@ -32,8 +32,8 @@ LAYOUTS = {
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yayi_data.sources.BLOCK_BYTES", 100)
-    monkeypatch.setattr("yayi_data.arrays.BLOCK_BYTES", 100)
+    monkeypatch.setattr("yayi_data.read.sources.BLOCK_BYTES", 100)
+    monkeypatch.setattr("yayi_data.read.arrays.BLOCK_BYTES", 100)
 
 
 def write(folder: Path, data: bytes, name: str = "a.json") -> str:

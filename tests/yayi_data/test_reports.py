@@ -10,8 +10,8 @@ import pytest
 
 from yayi_data.checking import ValidateOptions, ValidateResult, validate_paths
 from yayi_data.report import REPORTS, append_step_summary
-from yayi_data.reports.github import step_summary
-from yayi_data.reports.text import text, width
+from yayi_data.report.github import step_summary
+from yayi_data.report.text import text, width
 
 HOSTILE = [
     "\x1b[31mred\x1b]0;title\x07", "[/foo][bold]", "::error file=x::owned", "a\n::warning::b", "%0A::error::c", "\u202eevil\u2066",

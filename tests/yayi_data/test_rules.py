@@ -7,7 +7,7 @@ import pytest
 from yayi_data.checking import ValidateOptions, validate_paths
 from yayi_data.errors import YayiError
 from yayi_data.rules import ERROR_RULES, RULES
-from yayi_data.ruleset import selected
+from yayi_data.validate.ruleset import selected
 
 NOT_A_RECORD = {"too-large", "compression"}
 

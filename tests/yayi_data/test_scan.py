@@ -3,7 +3,7 @@ import json
 import orjson
 import pytest
 
-from yayi_data.scan import MAX_DEPTH, scan_record
+from yayi_data.read.scan import MAX_DEPTH, scan_record
 
 HERE = "^"
 """Stands before the character at which a strict parser must fail."""

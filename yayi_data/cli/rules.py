@@ -15,7 +15,7 @@ def rules(
     Example: yayi-data rules duplicate-key
     """
     from yayi_data.errors import YayiError
-    from yayi_data.reports.text import rule_page, rule_table
+    from yayi_data.report.text import rule_page, rule_table
     from yayi_data.rules import RULES
 
     if rule is not None and rule not in RULES:

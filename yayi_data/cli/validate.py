@@ -102,8 +102,8 @@ def _write(result: "ValidateResult", report: Format, output: Path | None) -> Non
     from yayi_data.atomic import write_atomically
     from yayi_data.console import say
     from yayi_data.report import REPORTS, append_step_summary
-    from yayi_data.reports.text import text
-    from yayi_data.reports.words import verdict
+    from yayi_data.report.text import text
+    from yayi_data.report.words import verdict
 
     colour = output is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
     written = text(result, colour=colour) if report == "text" else REPORTS[report](result)

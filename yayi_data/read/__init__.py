@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yayi_data.atomic import writing
-from yayi_data.buffer import Place
 from yayi_data.errors import YayiError
-from yayi_data.records import record_chunks
-from yayi_data.sources import DamagedStreamError, Source, blocks, open_sources, stored_blocks, unpacked
+from yayi_data.read.buffer import Place
+from yayi_data.read.records import record_chunks
+from yayi_data.read.sources import DamagedStreamError, Source, blocks, open_sources, stored_blocks, unpacked
 from yayi_data.types import Chunk
 
 __all__ = ["Partition", "Source", "SourceFacts", "chunks", "chunks_of", "open_sources", "partitions"]

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from yayi_data.checking import ValidateResult
-from yayi_data.reports.github import github, step_summary
-from yayi_data.reports.json import json_report
-from yayi_data.reports.junit import junit
-from yayi_data.reports.sarif import sarif
-from yayi_data.reports.text import text
+from yayi_data.report.github import github, step_summary
+from yayi_data.report.json import json_report
+from yayi_data.report.junit import junit
+from yayi_data.report.sarif import sarif
+from yayi_data.report.text import text
 
 REPORTS: dict[str, Callable[[ValidateResult], str]] = {
     "text": text,

@@ -4,12 +4,12 @@ from typing import Any
 from urllib.parse import quote
 
 from yayi_data import __version__
-from yayi_data.baseline import fingerprint
 from yayi_data.checking import ValidateResult
 from yayi_data.console import one_line
-from yayi_data.reports.json import written
+from yayi_data.report.json import written
 from yayi_data.rules import RULES, Rule
 from yayi_data.types import Problem
+from yayi_data.validate.baseline import fingerprint
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 

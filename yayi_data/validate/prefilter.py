@@ -4,9 +4,8 @@ The searches may name a clean record, and never miss one that is not; what is na
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
@@ -14,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from yayi_data.content import MOJIBAKE
 from yayi_data.domains import Registry
-from yayi_data.ruleset import DOMAIN_RULES, RuleSet
 from yayi_data.schema import TURNS, members
-from yayi_data.tags import CLOSE, OPEN, WRONG
-from yayi_data.turns import FIRST_ASK, in_order
-
-Positions = npt.NDArray[np.int64]
-Followed = tuple[Positions, npt.NDArray[np.uint8]]
+from yayi_data.validate.batch import Batch, Positions
+from yayi_data.validate.content import MOJIBAKE
+from yayi_data.validate.ruleset import DOMAIN_RULES, RuleSet
+from yayi_data.validate.tags import CLOSE, OPEN, WRONG
+from yayi_data.validate.turns import FIRST_ASK, in_order
 
 _ENCODING_SIGNS = tuple(sign.encode() for sign in ("\ufffd", *MOJIBAKE))
 _COLON = re.compile(rb"[ \t\r\n]*:")
@@ -40,89 +37,6 @@ _BLANK = re.compile(
 )
 _MAY_BE_SPACE = _table(b" \\\xc2\xe1\xe2")
 """What a text of white space can begin with, U+3000 apart: a space, an escape, a wider one's first byte."""
-
-_FLAT = frozenset(["instruction", "input", "output", "system"])
-
-
-def is_flat(values: Sequence[Any], dialect: str) -> bool:
-    """Tell whether valid records are alpaca with texts only: no history, no unknown members."""
-    return dialect == "alpaca" and _FLAT.issuperset(set().union(*values))
-
-
-@dataclass
-class Batch:
-    """Valid records side by side: parsed, and their bytes.
-
-    `starts` are offsets in the source, as those of a chunk; `base` is that of the data's first byte.
-    """
-
-    values: list[Any]
-    data: bytes
-    starts: Sequence[int]
-    dialect: str
-    base: int = 0
-
-    @cached_property
-    def bytes(self) -> npt.NDArray[np.uint8]:
-        """The data as numbers."""
-        return np.frombuffer(self.data, np.uint8)
-
-    @cached_property
-    def offsets(self) -> Positions:
-        """Where the records begin in `data`."""
-        return np.asarray(self.starts, np.int64) - self.base
-
-    @cached_property
-    def flat(self) -> bool:
-        """Tell whether the records are alpaca with texts only: no history, no unknown members."""
-        return is_flat(self.values, self.dialect)
-
-    @cached_property
-    def windows(self) -> npt.NDArray[np.uint64]:
-        """The eight bytes from each offset on, as one number; the last seven offsets have none."""
-        return np.ndarray((max(0, len(self.data) - 7),), "<u8", self.data, strides=(1,))
-
-    @cached_property
-    def latin(self) -> Followed:
-        """Where C2 or C3 stand, which begin the C1 controls and Latin letters, and what follows them."""
-        found = np.flatnonzero((self.bytes[:-1] & 0xFE) == 0xC2)
-        return found, self.bytes[found + 1]
-
-    @cached_property
-    def doubles(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-        """The data as pairs of bytes: those that begin at even, and those that begin at odd offsets."""
-        size = len(self.data)
-        return (
-            np.frombuffer(self.data, "<u2", size // 2),
-            np.frombuffer(self.data, "<u2", (size - 1) // 2, offset=1),
-        )
-
-    @cached_property
-    def quotes(self) -> Followed:
-        """Where quotes stand, and what follows them."""
-        return self.followed(0x22)
-
-    @cached_property
-    def backslashes(self) -> Followed:
-        """Where backslashes stand, and what follows them."""
-        return self.followed(0x5C)
-
-    def followed(self, byte: int) -> Followed:
-        """Return where a byte stands, and the byte that follows each."""
-        found = np.flatnonzero(self.bytes[:-1] == byte)
-        return found, self.bytes[found + 1]
-
-    def records(self, positions: Positions) -> Positions:
-        """Return which record each position in `data` belongs to."""
-        if not len(positions):
-            return positions
-        found: Positions = np.searchsorted(self.offsets, positions, "right") - 1
-        return found
-
-    def counts(self, positions: Positions) -> Positions:
-        """Count the positions that fall into each record."""
-        found: Positions = np.bincount(self.records(positions), minlength=len(self.values))
-        return found
 
 
 @dataclass(slots=True)
@@ -273,8 +187,9 @@ def _pairs(batch: Batch, pair: bytes) -> Positions:
         found = leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
         return found
     if pair[0] < 0x80:
-        found, second = batch.followed(pair[0])
-        return found[second == pair[1]]
+        leads, second = batch.followed(pair[0])
+        found = leads[second == pair[1]]
+        return found
     value = int.from_bytes(pair, "little")
     even, odd = (np.flatnonzero(numbers == value) for numbers in batch.doubles)
     return np.concatenate((even * 2, odd * 2 + 1))

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import orjson
 
-from yayi_data.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Buffer, Place
-from yayi_data.locate import problem
-from yayi_data.scan import Fault, Scan, scan, shown, skip_space
-from yayi_data.sources import BLOCK_BYTES, BOM, Source
-from yayi_data.spans import Spans, adjoin, find_spans, parse_all, record_start
+from yayi_data.read.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Buffer, Place
+from yayi_data.read.locate import problem
+from yayi_data.read.scan import Fault, Scan, scan, shown, skip_space
+from yayi_data.read.sources import BLOCK_BYTES, BOM, Source
+from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all, record_start
 from yayi_data.types import Chunk, Problem
 
 _SMALL = 1 << 14

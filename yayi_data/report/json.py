@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from yayi_data.baseline import fingerprint
 from yayi_data.checking import ValidateResult
 from yayi_data.console import UNSAFE
 from yayi_data.types import Problem
+from yayi_data.validate.baseline import fingerprint
 
 
 def json_report(result: ValidateResult) -> str:

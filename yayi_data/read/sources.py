@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
 
-from yayi_data.columnar import MAGIC, DamagedTableError, Layout, json_lines
 from yayi_data.errors import YayiError
-from yayi_data.inputs import bare, expand, why
+from yayi_data.read.columnar import MAGIC, DamagedTableError, Layout, json_lines
+from yayi_data.read.inputs import bare, expand, why
 
 BLOCK_BYTES = 1 << 19
 """Bytes read at a time; parsing is fastest while a block and what it becomes stay in the CPU's cache."""

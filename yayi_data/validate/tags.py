@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from yayi_data.domains import Registry
-from yayi_data.finding import Finding
-from yayi_data.texts import Text, first_ask
+from yayi_data.validate.finding import Finding
+from yayi_data.validate.texts import Text, first_ask
 
 OPEN, CLOSE = "【", "】"
 WRONG = "[［〔〖"

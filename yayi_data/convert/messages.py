@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from itertools import count, groupby
 from typing import Any
 
+from yayi_data.convert.toolcalls import Call, calls_of, calls_text, tools_of, tools_text
 from yayi_data.errors import ConversionError
-from yayi_data.toolcalls import Call, calls_of, calls_text, tools_of, tools_text
 from yayi_data.types import Conversation, Role, Turn
 
 Value = dict[str, Any]

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from yayi_data.arrays import ArrayReader
-from yayi_data.buffer import Place
-from yayi_data.lines import LineReader
-from yayi_data.sources import Source, blocks
+from yayi_data.read.arrays import ArrayReader
+from yayi_data.read.buffer import Place
+from yayi_data.read.lines import LineReader
+from yayi_data.read.sources import Source, blocks
 from yayi_data.types import Chunk
 
 

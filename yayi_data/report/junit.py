@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 from yayi_data.checking import FileFacts, ValidateResult
 from yayi_data.console import visible
-from yayi_data.reports.words import place
+from yayi_data.report.words import place
 from yayi_data.types import Problem, Severity
 
 _NOT_IN_XML = re.compile("[\ufffe\uffff]")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from yayi_data.scan import skip_space
+from yayi_data.read.scan import skip_space
 
 _GAP = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 _QUOTE, _BACKSLASH = 0x22, 0x5C

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from yayi_data.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Place
-from yayi_data.locate import Where, problem
-from yayi_data.sources import BOM, DamagedStreamError, Source
+from yayi_data.read.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Place
+from yayi_data.read.locate import Where, problem
+from yayi_data.read.sources import BOM, DamagedStreamError, Source
 from yayi_data.types import Chunk
 
 _SPACE = b" \t\r"

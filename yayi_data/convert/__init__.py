@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from yayi_data.convert.messages import from_messages, to_messages, trained
+from yayi_data.convert.toolcalls import tools_text
 from yayi_data.errors import ConversionError
-from yayi_data.messages import from_messages, to_messages, trained
-from yayi_data.toolcalls import tools_text
 from yayi_data.types import Conversation, Role, Turn
 
 Dialect = Literal["alpaca", "multi-turn", "sharegpt", "messages"]

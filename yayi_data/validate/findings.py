@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from yayi_data import content, tags, turns
-from yayi_data.finding import Finding
-from yayi_data.ruleset import RuleSet
 from yayi_data.schema import explain
-from yayi_data.texts import TEXTS
+from yayi_data.validate import content, tags, turns
+from yayi_data.validate.finding import Finding
+from yayi_data.validate.ruleset import RuleSet
+from yayi_data.validate.texts import TEXTS
 
 
 def find(value: Any, dialect: str, rules: RuleSet, *, valid: bool = False) -> list[Finding]:

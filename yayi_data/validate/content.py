@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from yayi_data.finding import Finding
-from yayi_data.ruleset import RuleSet
-from yayi_data.scan import Path
+from yayi_data.read.scan import Path
 from yayi_data.schema import TURNS, members
-from yayi_data.texts import Text
+from yayi_data.validate.finding import Finding
+from yayi_data.validate.ruleset import RuleSet
+from yayi_data.validate.texts import Text
 
 MOJIBAKE = ("锟斤拷", "â€", "ï¿½", "ï»¿")
 """What UTF-8 looks like after it was read as another encoding: GBK in the first, Latin-1 in the others."""

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from yayi_data.finding import Finding
 from yayi_data.schema import SPEAKER, TEXT, TURNS
+from yayi_data.validate.finding import Finding
 
 ASKS = {
     "multi-turn": frozenset(["human"]),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from yayi_data.scan import Path
+from yayi_data.read.scan import Path
 from yayi_data.schema import SPEAKER, TEXT, TURNS
 
 Side = Literal["ask", "reply", "other"]

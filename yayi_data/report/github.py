@@ -4,7 +4,7 @@ import re
 
 from yayi_data.checking import ValidateResult
 from yayi_data.console import one_line
-from yayi_data.reports.words import verdict
+from yayi_data.report.words import verdict
 from yayi_data.rules import RULES
 from yayi_data.types import Problem
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from yayi_data.scan import Path
+from yayi_data.read.scan import Path
 
 
 class Finding(NamedTuple):

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from yayi_data.locate import Where, advance
-from yayi_data.scan import skip_space
-from yayi_data.sources import DamagedStreamError
+from yayi_data.read.locate import Where, advance
+from yayi_data.read.scan import skip_space
+from yayi_data.read.sources import DamagedStreamError
 
 MAX_RECORD_BYTES = 64 << 20
 TOO_LARGE = "a record of over 64 MB: is a quote or a line break missing?"

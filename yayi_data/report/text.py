@@ -6,7 +6,7 @@ from unicodedata import east_asian_width
 
 from yayi_data.checking import ValidateResult
 from yayi_data.console import one_line
-from yayi_data.reports.words import counted, verdict
+from yayi_data.report.words import counted, verdict
 from yayi_data.rules import RULES
 from yayi_data.types import Problem
 

@@ -7,18 +7,19 @@ from typing import Any
 
 import orjson
 
-from yayi_data.buffer import MAX_RECORD_BYTES
 from yayi_data.console import one_line
 from yayi_data.errors import DataError
-from yayi_data.findings import find
-from yayi_data.locate import Where, problem
-from yayi_data.prefilter import Batch, Suspects, is_flat, suspicious
-from yayi_data.records import first_chunks
-from yayi_data.ruleset import RuleSet
-from yayi_data.scan import Fault, Path, scan_record, skip_space
+from yayi_data.read.buffer import MAX_RECORD_BYTES
+from yayi_data.read.locate import Where, problem
+from yayi_data.read.records import first_chunks
+from yayi_data.read.scan import Fault, Path, scan_record, skip_space
+from yayi_data.read.sources import DamagedStreamError, Source, blocks
 from yayi_data.schema import accepts
-from yayi_data.sources import DamagedStreamError, Source, blocks
 from yayi_data.types import Chunk, Problem, Severity
+from yayi_data.validate.batch import Batch, is_flat
+from yayi_data.validate.findings import find
+from yayi_data.validate.prefilter import Suspects, suspicious
+from yayi_data.validate.ruleset import RuleSet
 
 __all__ = ["ERRORS", "Checked", "RuleSet", "check", "detect"]
 

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
+from yayi_data.read.scan import Path
 from yayi_data.rules import RULES
-from yayi_data.scan import Path
 from yayi_data.types import Problem
 
 _BEFORE, _AFTER = 40, 60

@@ -1,1 +1,0 @@
-"""The formats in which a validation is reported, one a file."""

@@ -15,6 +15,8 @@ UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
+_INTERRUPTED = 130
+
 
 def visible(text: str) -> str:
     r"""Return record text with control, bidirectional and zero-width characters written as \xNN or \uNNNN.
@@ -60,6 +62,8 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
         if debug:
             raise
         return _told(error)
+    if result == _INTERRUPTED:
+        say("interrupted")  # typer turned Ctrl-C into this code, and says nothing
     return result if isinstance(result, int) else 0
 
 
@@ -83,4 +87,4 @@ def _told(error: BaseException) -> int:
             return 2
         case _:
             say("interrupted")
-            return 130
+            return _INTERRUPTED

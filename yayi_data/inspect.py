@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.text import Text
 
 from yayi_data import plan
-from yayi_data.console import one_line, visible
+from yayi_data.console import one_line, say, visible
 from yayi_data.detokenize import Span, spans, supervised_texts, token_texts
 from yayi_data.errors import YayiError
 from yayi_data.index import Index, open_index
 from yayi_data.manifest import MANIFEST, Manifest, load
 from yayi_data.pipeline import DROPPED, TOKENIZER, PackOptions, pack
 from yayi_data.shard import Row, Shards
-from yayi_data.summary import describe, domain_table, summary
+from yayi_data.summary import describe, domain_table, hints, summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,10 @@ class InspectOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
+    """A packed folder; `name` is what the person called it, or the raw files that were packed into it."""
+
     path: Path
+    name: str
     manifest: Manifest
     index: Index
 
@@ -49,13 +52,13 @@ class _Folder:
 def inspect(path: str, options: InspectOptions) -> None:
     """Print the summary of a packed folder or one of its rows; raw files are packed aside first."""
     if (Path(path) / MANIFEST).is_file():
-        _show(Path(path), options)
+        _show(Path(path), path, options)
         return
     if options.tokenizer is None:
         raise YayiError(f"{path}: is not a packed folder; for raw files give --tokenizer too")
     with tempfile.TemporaryDirectory(prefix="yayi-inspect-") as scratch:
         output = Path(scratch) / "packed"
-        pack(
+        packed = pack(
             PackOptions(
                 paths=(path,),
                 tokenizer=options.tokenizer,
@@ -64,12 +67,14 @@ def inspect(path: str, options: InspectOptions) -> None:
                 on_problem="drop",
             )
         )
-        _show(output, options)
+        _show(output, f"{path}, as pack would write it", options)
+        for hint in hints(packed.manifest):
+            say(hint)
 
 
-def _show(path: Path, options: InspectOptions) -> None:
+def _show(path: Path, name: str, options: InspectOptions) -> None:
     manifest = load(path)
-    folder = _Folder(path, manifest, open_index(path, manifest))
+    folder = _Folder(path, name, manifest, open_index(path, manifest))
     if options.row is None and options.source is None:
         figures = _figures(folder, options.seq_len)
         print(json.dumps(figures, ensure_ascii=False, indent=2)) if options.as_json else _print_figures(
@@ -91,7 +96,7 @@ def _figures(folder: _Folder, seq_len: int) -> dict[str, Any]:
     lengths = folder.index.tokens
     quantiles = np.quantile(lengths, [0, 0.5, 0.95, 1], method="inverted_cdf")
     fitting = lengths[lengths <= seq_len]
-    rows = len(plan.pack(fitting, seq_len, seed=0, epoch=0))
+    rows = plan.count_rows(fitting, seq_len, seed=0, epoch=0)
     return {
         **summary(folder.manifest),
         "lengths": dict(zip(("min", "median", "p95", "max"), map(int, quantiles), strict=True)),
@@ -107,13 +112,13 @@ def _figures(folder: _Folder, seq_len: int) -> dict[str, Any]:
 def _print_figures(folder: _Folder, figures: dict[str, Any]) -> None:
     console = Console(highlight=False)
     manifest, lengths, packing = folder.manifest, figures["lengths"], figures["packing"]
-    console.print(describe(folder.path, manifest), soft_wrap=True)
+    console.print(describe(folder.name, manifest), soft_wrap=True)
     console.print(domain_table(manifest))
     console.print(
         f"Lengths: median {lengths['median']:,} tokens, 95% up to {lengths['p95']:,}, "
         f"from {lengths['min']:,} to {lengths['max']:,}"
     )
-    for line in _histogram(folder.index.tokens):
+    for line in _histogram(folder.index.tokens, min(40, max(10, console.width - 30))):
         console.print(line)
     long = f"; {packing['too_long']:,} longer than that" if packing["too_long"] else ""
     console.print(
@@ -122,12 +127,15 @@ def _print_figures(folder: _Folder, figures: dict[str, Any]) -> None:
     )
 
 
-def _histogram(lengths: NDArray[np.int32], buckets: int = 10, width: int = 40) -> Iterator[str]:
+def _histogram(lengths: NDArray[np.int32], width: int, buckets: int = 10) -> Iterator[str]:
     """Yield a bar a bucket of lengths, the fullest as wide as `width` characters."""
-    counts, edges = np.histogram(lengths, bins=min(buckets, int(np.ptp(lengths)) + 1))
-    for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
+    shortest = int(lengths.min())
+    step = -(-(int(np.ptp(lengths)) + 1) // buckets)
+    counts = np.bincount((lengths - shortest) // step)
+    for i, count in enumerate(counts.tolist()):
+        low = shortest + i * step
         bar = "█" * round(width * count / counts.max()) or ("▏" if count else "")
-        yield f"  {int(np.ceil(low)):>7,} – {int(high):<7,} {bar} {count:,}"
+        yield f"  {low:>7,} – {low + step - 1:<7,} {bar} {count:,}"
 
 
 def _find(folder: _Folder, shards: Shards, place: str) -> int:

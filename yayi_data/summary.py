@@ -25,6 +25,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
             "read": manifest.ledger.read,
             "kept": manifest.ledger.kept,
             "dropped": manifest.ledger.dropped,
+            "truncated": manifest.ledger.truncated,
         },
         "domains": {
             name: {
@@ -53,36 +54,35 @@ def print_packed(packed: Packed, *, as_json: bool) -> None:
         from rich.console import Console
 
         console = Console(highlight=False)
-        console.print(describe(packed.output, packed.manifest), soft_wrap=True)
+        console.print(describe(str(packed.output), packed.manifest), soft_wrap=True)
         console.print(domain_table(packed.manifest))
     say(f"tokenizer engine: {packed.engine} ({packed.engine_reason}); {packed.seconds:.1f} s")
-    for hint in _hints(packed):
+    for hint in hints(packed.manifest, packed.output / DROPPED):
         say(hint)
 
 
-def _hints(packed: Packed) -> Iterator[str]:
-    """Yield what to know about records that are not in the output as they were."""
-    ledger, options = packed.manifest.ledger, packed.manifest.options
+def hints(manifest: Manifest, drops: Path | None = None) -> Iterator[str]:
+    """Yield what to know about records that are not in the output as they were; `drops` lists the lines."""
+    ledger, options = manifest.ledger, manifest.options
     if ledger.truncated:
         yield f"cut {_count(ledger.truncated, 'conversation')} to --max-length {options['max_length']}"
     if ledger.dropped:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in ledger.dropped.items())
-        lost = f"dropped {ledger.read - ledger.kept:,} of {_count(ledger.read, 'record')} ({reasons})"
-        yield f"{lost}; {packed.output / DROPPED} has the line of each"
+        where = f"; {drops} has the line of each" if drops else ""
+        yield f"dropped {ledger.read - ledger.kept:,} of {_count(ledger.read, 'record')} ({reasons}){where}"
     if "too-long" in ledger.dropped:
-        remedy = "--max-length allows longer ones"
         cutting = ", --on-long truncate cuts them" if options["on_long"] == "drop" else ""
-        yield f"too-long: more than {options['max_length']} tokens; {remedy}{cutting}"
+        yield f"too-long: more than {options['max_length']} tokens; --max-length allows longer ones{cutting}"
 
 
-def describe(folder: Path, manifest: Manifest) -> "Text":
+def describe(name: str, manifest: Manifest) -> "Text":
     """Return the lines above the table: what the folder holds, and where every record went."""
     from rich.text import Text
 
     ledger = manifest.ledger
     share = manifest.supervised_tokens / manifest.tokens if manifest.tokens else 0
     lines = [
-        f"{folder}: {manifest.rows:,} conversations in {_count(len(manifest.shards), 'shard')}, "
+        f"{name}: {manifest.rows:,} conversations in {_count(len(manifest.shards), 'shard')}, "
         f"template {manifest.template.name}",
         f"Tokens: {manifest.tokens:,}, of which {manifest.supervised_tokens:,} supervised ({share:.1%})",
         f"Records: {ledger.read:,} read = {ledger.kept:,} kept + {ledger.read - ledger.kept:,} dropped"

@@ -15,7 +15,7 @@ from yayi_data import plan
 from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
 from yayi_data.index import Index, open_index
-from yayi_data.manifest import Manifest, load
+from yayi_data.manifest import Manifest, load, read_listed
 from yayi_data.shard import Shards
 from yayi_train.config import DataConfig
 
@@ -62,6 +62,9 @@ def open_corpus(folder: Path, data: DataConfig, seed: int) -> Corpus:
     Raises YayiError where the choice cannot be met, DataError where the folder is not what its manifest says.
     """
     manifest = load(folder)
+    for file in manifest.files:
+        if file.path.startswith("tokenizer/"):
+            read_listed(folder, manifest, file.path)  # refuses changed bytes
     index = open_index(folder, manifest)
     if manifest.order_version != plan.ORDER_VERSION:
         raise YayiError(

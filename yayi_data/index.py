@@ -21,6 +21,7 @@ from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import Counts, FileFacts, Manifest, listed, refuse_changed, refuse_resized
 
 INDEX = "index.arrow"
+_COUNTED_AT_ONCE = 1 << 18  # rows: a bound on the memory that counting takes
 
 PART_SCHEMA = pa.schema(
     [
@@ -66,27 +67,35 @@ def content_hashes(ids: NDArray[np.int32], offsets: NDArray[np.integer[Any]]) ->
 def merge_index(parts: Sequence[Path], path: Path) -> FileFacts:
     """Write the index `path` from the shards' index parts, given in the order of the shards.
 
-    The codes of the domains follow from their names, sorted, not from who wrote which part.
+    The codes of the domains follow from their names, sorted, not from who wrote which part. Each part is read
+    twice, so that only the index itself is in memory.
     """
-    tables = [_read_table(part, PART_SCHEMA) for part in parts]
-    names = sorted({name for table in tables for name in _names(table)})
+    opened = [_names_and_rows(part) for part in parts]
+    names = sorted({name for found, _ in opened for name in found})
     codes = {name: code for code, name in enumerate(names)}
-    recoded = [np.array([codes[n] for n in _names(t)], np.int32)[_codes(t)] for t in tables]
-    sizes = np.array([table.num_rows for table in tables], np.int64)
-    starts = np.cumsum(sizes) - sizes
-    columns = [
-        arrow.numbers(np.repeat(np.arange(len(tables), dtype=np.int32), sizes)),
-        arrow.numbers((np.arange(sizes.sum()) - np.repeat(starts, sizes)).astype(np.int32)),
-        arrow.numbers(_stacked([_numbers(table, "tokens") for table in tables], np.int32)),
-        arrow.numbers(_stacked([_numbers(table, "supervised_tokens") for table in tables], np.int32)),
-        pa.DictionaryArray.from_arrays(arrow.numbers(_stacked(recoded, np.int32)), arrow.texts(names)),
-        arrow.numbers(_stacked([_numbers(table, "content_hash") for table in tables], np.uint64)),
-    ]
-    return write_table(path, pa.Table.from_arrays(columns, schema=INDEX_SCHEMA))
+    total = sum(rows for _, rows in opened)
+    columns = {field.name: np.empty(total, _kind(field.type)) for field in INDEX_SCHEMA}
+    start = 0
+    for number, (part, (_, rows)) in enumerate(zip(parts, opened, strict=True)):
+        table, place = _read_table(part, PART_SCHEMA), slice(start, start + rows)
+        columns["shard"][place] = number
+        columns["row"][place] = np.arange(rows)
+        columns["domain"][place] = np.array([codes[n] for n in _names(table)], np.int32)[_codes(table)]
+        for name in ("tokens", "supervised_tokens", "content_hash"):
+            columns[name][place] = _numbers(table, name)
+        start += rows
+    arrays = {name: arrow.numbers(values) for name, values in columns.items()}
+    arrays["domain"] = pa.DictionaryArray.from_arrays(arrays["domain"], arrow.texts(names))
+    return write_table(path, pa.Table.from_arrays(list(arrays.values()), schema=INDEX_SCHEMA))
 
 
-def _stacked(arrays: Sequence[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate(arrays) if arrays else np.empty(0, kind)
+def _names_and_rows(part: Path) -> tuple[list[str], int]:
+    table = _read_table(part, PART_SCHEMA)
+    return _names(table), table.num_rows
+
+
+def _kind(column: Any) -> Any:
+    return (column.index_type if pa.types.is_dictionary(column) else column).to_pandas_dtype()
 
 
 def write_table(path: Path, table: pa.Table) -> FileFacts:
@@ -122,15 +131,13 @@ def read_index(path: Path) -> Index:
 def domain_counts(index: Index) -> dict[str, Counts]:
     """Return the rows, tokens and supervised tokens of each domain, by name."""
     n = len(index.names)
-    rows = np.bincount(index.domain, minlength=n)
-    tokens, supervised = (
-        np.bincount(index.domain, weights=column, minlength=n)
-        for column in (index.tokens, index.supervised_tokens)
-    )  # float64 counts exactly up to 2**53
-    return {
-        name: Counts(*map(int, counts))
-        for name, *counts in zip(index.names, rows, tokens, supervised, strict=True)
-    }
+    sums = np.zeros((3, n), np.int64)
+    for start in range(0, len(index), _COUNTED_AT_ONCE):
+        part = slice(start, start + _COUNTED_AT_ONCE)
+        for i, weights in enumerate((None, index.tokens[part], index.supervised_tokens[part])):
+            # float64, which weights are added up in, counts exactly up to 2**53
+            sums[i] += np.bincount(index.domain[part], weights, n).astype(np.int64)
+    return {name: Counts(*map(int, sums[:, i])) for i, name in enumerate(index.names)}
 
 
 def mapped(path: Path) -> pa.Buffer:

@@ -12,10 +12,11 @@ import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from yayi_data import convert, pipeline, sources
+from yayi_data import convert, pipeline
 from yayi_data.index import open_index
 from yayi_data.manifest import Manifest
 from yayi_data.pipeline import PackOptions
+from yayi_data.read import sources
 from yayi_data.shard import Row, Shards
 from yayi_data.verify import verify
 

@@ -164,7 +164,7 @@ def _optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
 
         cpu_adam: torch.optim.Optimizer = DeepSpeedCPUAdam(groups, **settings, adamw_mode=True)
         return cpu_adam
-    return torch.optim.AdamW(groups, **settings, fused=torch.cuda.is_available() or None)
+    return torch.optim.AdamW(groups, **settings, fused=True)
 
 
 def rate_factor(done: int, optimizer: OptimizerConfig, total_steps: int) -> float:

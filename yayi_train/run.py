@@ -6,6 +6,7 @@ from yayi_data.console import say
 from yayi_data.errors import YayiError
 from yayi_train.checkpoint import Checkpoint, remove_partial, whole_checkpoints
 from yayi_train.flags import Flags
+from yayi_train.launcher import Launcher, end_with_parent, find_launcher
 from yayi_train.ranks import rank
 from yayi_train.run_folder import FINAL, remove_run
 from yayi_train.start import Start, decide
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def run(flags: Flags) -> None:
     """Train as the flags say, or continue the run in their folder; --dry-run only tells what it would do."""
+    launcher = find_launcher()
     start = decide(flags)
     if start.finished and not flags.dry_run:
         _say_once(f"{start.folder}: the run is finished; its model is in {start.folder / FINAL}")
@@ -32,7 +34,7 @@ def run(flags: Flags) -> None:
     if flags.dry_run:
         _tell_plan(start, vocabulary)
     else:
-        _train(start, vocabulary)
+        _train(start, vocabulary, launcher)
 
 
 def _say_once(message: str) -> None:
@@ -48,17 +50,20 @@ def _tell_plan(start: Start, vocabulary: "Vocabulary") -> None:
         print(as_text(plan_of(start), memory))
 
 
-def _train(start: Start, vocabulary: "Vocabulary") -> None:
-    from yayi_train import engine, loop
+def _train(start: Start, vocabulary: "Vocabulary", launcher: Launcher | None) -> None:
+    from yayi_train import engine
 
-    loop.stop_on_signals()
+    if launcher:
+        end_with_parent()
     device = engine.start_processes()
     with engine.peers():
-        _train_together(start, vocabulary, device)
+        _train_together(start, vocabulary, device, launcher)
         engine.stop_processes()
 
 
-def _train_together(start: Start, vocabulary: "Vocabulary", device: "torch.device") -> None:
+def _train_together(
+    start: Start, vocabulary: "Vocabulary", device: "torch.device", launcher: Launcher | None
+) -> None:
     from yayi_train import loop
     from yayi_train.build import build, export
 
@@ -71,8 +76,9 @@ def _train_together(start: Start, vocabulary: "Vocabulary", device: "torch.devic
         _announce(start, progress.step)
         start.file.begin(progress.step, start.layout)
         start.file.write(start.folder)
+    loop.stop_on_signals()
     try:
-        finished = loop.train(trainee, progress)
+        finished = loop.train(trainee, progress, launcher)
     finally:
         if progress.log:
             progress.log.close()

@@ -100,6 +100,19 @@ def test_a_signal_ends_the_step_and_saves(train, undisturbed, number, tmp_path):
     assert losses(folder) == losses(undisturbed)
 
 
+def test_a_signal_ends_a_rank_that_still_waits_for_the_others(attempt, tmp_path):
+    def ask(pids):
+        os.kill(pids[1], signal.SIGSTOP)
+        time.sleep(3)
+        os.kill(pids[0], signal.SIGTERM)
+        time.sleep(0.5)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+    ended = attempt(*FLAGS, ranks=2, folder=tmp_path / "out", signals=ask)
+    assert ended.codes == [-signal.SIGTERM, -signal.SIGKILL]
+
+
 def test_a_finished_run_is_left_alone(attempt, undisturbed):
     before = (undisturbed / "metrics.jsonl").read_bytes()
     ended = attempt(*FLAGS, ranks=2, folder=undisturbed)

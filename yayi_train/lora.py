@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from yayi_data.errors import YayiError
 from yayi_train.folders import new_folder
@@ -17,6 +17,7 @@ from yayi_train.model import (
     generation_config,
     load_base,
     model_folder,
+    read_config,
     save_final,
     whole_files,
 )
@@ -139,6 +140,6 @@ def base_folder(adapter: Path) -> Path:
 def merge(adapter: Path, output: Path) -> None:
     """Write the model that an adapter makes of its base: added in fp32, then cast to the base's own type."""
     with new_folder(output) as folder:
-        dtype = AutoConfig.from_pretrained(base_folder(adapter)).dtype or torch.float32
+        dtype = read_config(base_folder(adapter)).dtype or torch.float32
         model = load_adapter(adapter, torch.float32).merge_and_unload(safe_merge=True)
         save_final(model.to(dtype), folder, adapter)

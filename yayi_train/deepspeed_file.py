@@ -114,7 +114,7 @@ class DeepSpeedFile(NamedTuple):
 
 
 def read_deepspeed(name: str) -> DeepSpeedFile:
-    """Read a config file, or make one of the words zero0 … zero3; what is unknown or wrong is refused by name."""
+    """Read a config file, or make one of the words zero0 … zero3; what is unknown or wrong is refused."""
     if name in WORDS:
         return DeepSpeedFile(f"--deepspeed {name}", {"zero_optimization": {"stage": WORDS[name]}})
     try:

@@ -51,14 +51,26 @@ def inject(
 
 
 def check_modules(model: PreTrainedModel, modules: list[str]) -> list[str]:
-    """Return the names of LoRA's layers; YayiError where the model has no linear layer of such a name."""
+    """Return the names of LoRA's layers; YayiError where the model has no linear layer of such a name.
+
+    The head is none of them: the loss takes its weight past any adapter on it.
+    """
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    spared = {name.rpartition(".")[2] for name, m in model.named_modules() if any(m is t for t in tables)}
     linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    unknown = [name for name in modules if name not in linear]
-    if unknown:
-        raise YayiError(
-            f"--lora-module-name {unknown[0]}: this {model.config.model_type} model has no linear layer of "
-            f"that name; it has {', '.join(sorted(linear))}, or give {ALL_LINEAR}"
-        )
+    linear -= spared
+    choice = f"{', '.join(sorted(linear))}, or give {ALL_LINEAR}"
+    for name in modules:
+        if name in spared:
+            raise YayiError(
+                f"--lora-module-name {name}: LoRA does not adapt the embedding or the head, of which only "
+                f"the new tokens' rows are trained; leave it out, and choose among {choice}"
+            )
+        if name not in linear:
+            raise YayiError(
+                f"--lora-module-name {name}: this {model.config.model_type} model has no linear layer of "
+                f"that name; it has {choice}"
+            )
     return modules
 
 

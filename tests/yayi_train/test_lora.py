@@ -174,6 +174,13 @@ class TestOneLlama:
         ):
             adapted(base, ["query_key_value"])
 
+    @pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
+    def test_the_head_and_the_embedding_are_refused_with_what_to_do(self, base, name):
+        with pytest.raises(
+            YayiError, match=rf"{name}: LoRA does not adapt .*leave it out.*, v_proj, or give"
+        ):
+            adapted(base, ["q_proj", name])
+
     def test_a_base_that_is_gone_is_named(self, base, adapter):
         shutil.rmtree(base)
         with pytest.raises(YayiError, match=r"its base model is not there .*correct base_model_name_or_path"):

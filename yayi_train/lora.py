@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from yayi_data.errors import YayiError
 from yayi_train.folders import new_folder
@@ -17,6 +17,7 @@ from yayi_train.model import (
     generation_config,
     load_base,
     model_folder,
+    read_config,
     save_final,
     whole_files,
 )
@@ -50,14 +51,26 @@ def inject(
 
 
 def check_modules(model: PreTrainedModel, modules: list[str]) -> list[str]:
-    """Return the names of LoRA's layers; YayiError where the model has no linear layer of such a name."""
+    """Return the names of LoRA's layers; YayiError where the model has no linear layer of such a name.
+
+    The head is none of them: the loss takes its weight past any adapter on it.
+    """
+    tables = (model.get_input_embeddings(), model.get_output_embeddings())
+    spared = {name.rpartition(".")[2] for name, m in model.named_modules() if any(m is t for t in tables)}
     linear = {name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    unknown = [name for name in modules if name not in linear]
-    if unknown:
-        raise YayiError(
-            f"--lora-module-name {unknown[0]}: this {model.config.model_type} model has no linear layer of "
-            f"that name; it has {', '.join(sorted(linear))}, or give {ALL_LINEAR}"
-        )
+    linear -= spared
+    choice = f"{', '.join(sorted(linear))}, or give {ALL_LINEAR}"
+    for name in modules:
+        if name in spared:
+            raise YayiError(
+                f"--lora-module-name {name}: LoRA does not adapt the embedding or the head, of which only "
+                f"the new tokens' rows are trained; leave it out, and choose among {choice}"
+            )
+        if name not in linear:
+            raise YayiError(
+                f"--lora-module-name {name}: this {model.config.model_type} model has no linear layer of "
+                f"that name; it has {choice}"
+            )
     return modules
 
 
@@ -139,6 +152,6 @@ def base_folder(adapter: Path) -> Path:
 def merge(adapter: Path, output: Path) -> None:
     """Write the model that an adapter makes of its base: added in fp32, then cast to the base's own type."""
     with new_folder(output) as folder:
-        dtype = AutoConfig.from_pretrained(base_folder(adapter)).dtype or torch.float32
+        dtype = read_config(base_folder(adapter)).dtype or torch.float32
         model = load_adapter(adapter, torch.float32).merge_and_unload(safe_merge=True)
         save_final(model.to(dtype), folder, adapter)

@@ -1,5 +1,6 @@
 """LoRA trains the new tokens' rows too; its adapters load in plain peft and merge into the same model."""
 
+import json
 import shutil
 
 import pytest
@@ -173,10 +174,27 @@ class TestOneLlama:
         ):
             adapted(base, ["query_key_value"])
 
+    @pytest.mark.parametrize("name", ["lm_head", "embed_tokens"])
+    def test_the_head_and_the_embedding_are_refused_with_what_to_do(self, base, name):
+        with pytest.raises(
+            YayiError, match=rf"{name}: LoRA does not adapt .*leave it out.*, v_proj, or give"
+        ):
+            adapted(base, ["q_proj", name])
+
     def test_a_base_that_is_gone_is_named(self, base, adapter):
         shutil.rmtree(base)
         with pytest.raises(YayiError, match=r"its base model is not there .*correct base_model_name_or_path"):
             load_adapter(adapter, torch.float32)
+
+    def test_a_merge_runs_no_code_of_its_base(self, base, adapter, tmp_path, monkeypatch):
+        monkeypatch.setattr("builtins.input", lambda *_: "y")
+        config = json.loads((base / "config.json").read_text())
+        config |= {"auto_map": {"AutoConfig": "c.C"}, "model_type": "foreign"}
+        (base / "config.json").write_text(json.dumps(config))
+        (base / "c.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        with pytest.raises(YayiError, match=r"cannot read its config\.json"):
+            merge(adapter, tmp_path / "merged")
+        assert not (tmp_path / "ran").exists()
 
     def test_a_merge_into_a_folder_with_something_in_it_is_refused(self, adapter, tmp_path):
         with pytest.raises(YayiError, match="exists: choose another --output"):

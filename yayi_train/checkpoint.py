@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import orjson
 
 from yayi_data.atomic import fsync_folder
-from yayi_data.console import say
+from yayi_data.console import one_line, say
 from yayi_data.errors import YayiError
 from yayi_train.ranks import rank
 
@@ -173,6 +175,28 @@ def _convert(source: Path, target: Path) -> None:
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2]
         raise YayiError(f"{source.parent}: cannot be converted for another number of ranks: {said}")
+
+
+@contextmanager
+def reading(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn what damaged files make torch and DeepSpeed raise into a YayiError that names the checkpoint.
+
+    The loss of another process and of memory are no fault of its files.
+    """
+    import torch
+
+    try:
+        yield
+    except (YayiError, torch.OutOfMemoryError, torch.distributed.DistError):
+        raise
+    except Exception as error:
+        if "gloo" in str(error):
+            raise
+        said = one_line(str(error).strip().partition("\n")[0])
+        raise YayiError(
+            f"{checkpoint.path}: cannot be loaded, its files are damaged or another version's "
+            f"({type(error).__name__}: {said}); remove it to use the one before"
+        ) from error
 
 
 def load(engine: Any, checkpoint: Checkpoint, *, trained_only: bool, universal: bool) -> None:

@@ -61,11 +61,35 @@ def read_run(folder: Path) -> RunFile | None:
     path = folder / RUN
     try:
         values = orjson.loads(path.read_bytes())
-        return RunFile(**(values | {"config": from_dict(values["config"])}))
+        return _checked(RunFile(**(values | {"config": from_dict(values["config"])})))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise YayiError(f"{path}: is not a run of this yayi-train ({error}); use another folder") from None
+
+
+def _checked(file: RunFile) -> RunFile:
+    """Return `file`; ValueError where a value is not what RunFile says, as in a file that somebody edited."""
+    for name, kind in _KINDS.items():
+        if type(getattr(file, name)) is not kind:
+            raise ValueError(f"{name} is no {kind.__name__}")
+    numbers: list[object] = list(file.epoch_steps)
+    for start in file.starts:
+        numbers += [start[key] for key in ("step", *Layout._fields)]
+    if not all(type(number) is int for number in numbers):
+        raise ValueError("starts or epoch_steps hold something else than numbers")
+    return file
+
+
+_KINDS = {
+    "data": str,
+    "digest": str,
+    "global_rows": int,
+    "total_steps": int,
+    "versions": dict,
+    "starts": list,
+    "epoch_steps": list,
+}
 
 
 def versions() -> dict[str, str]:

@@ -93,6 +93,17 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(train, undistu
     assert [s["step"] for s in orjson.loads((folder / "run.json").read_bytes())["starts"]] == [0, 4]
 
 
+def test_a_checkpoint_damaged_at_its_size_is_named_with_the_way_on(attempt, killed, tmp_path):
+    folder = Path(shutil.copytree(killed, tmp_path / "out"))
+    state = next((folder / "checkpoint-8" / "state").glob("mp_rank_00*"))
+    state.write_bytes(bytes(state.stat().st_size))
+    ended = attempt(*FLAGS, ranks=2, folder=folder)
+    assert ended.codes == [2, 2]
+    assert "checkpoint-8: cannot be loaded" in ended.err[0]
+    assert "remove it to use the one before" in ended.err[0]
+    assert "Traceback" not in "".join(ended.err)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_the_step_and_saves(train, undisturbed, number, tmp_path):
     folder = tmp_path / "out"

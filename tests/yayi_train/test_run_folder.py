@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from yayi_data.errors import YayiError
@@ -38,6 +39,21 @@ def test_a_run_reads_back_as_it_was_written(tmp_path):
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"config": {}}'])
 def test_a_run_file_that_is_none_is_refused(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(YayiError, match=r"run\.json|config: "):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"global_rows": "8"}, {"total_steps": None}, {"data": 3}, {"starts": {}}, {"starts": [{}]},
+        {"starts": ["x"]}, {"epoch_steps": ["9"]}, {"config": []},
+    ],
+)  # fmt: skip
+def test_a_run_file_with_other_types_is_refused_in_a_sentence(tmp_path, changes):
+    run().write(tmp_path)
+    file = tmp_path / "run.json"
+    file.write_bytes(orjson.dumps(orjson.loads(file.read_bytes()) | changes))
     with pytest.raises(YayiError, match=r"run\.json|config: "):
         read_run(tmp_path)
 

@@ -8,7 +8,7 @@ from yayi_data.console import say
 from yayi_train.checkpoint import Checkpoint, last_checkpoint, remove_partial
 from yayi_train.flags import Flags
 from yayi_train.launcher import Launcher, end_with_parent, find_launcher
-from yayi_train.ranks import rank
+from yayi_train.ranks import rank, refuse_unnumbered
 from yayi_train.run_folder import FINAL, lock_of, remove_run, take
 from yayi_train.start import Start, decide
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def run(flags: Flags) -> None:
     """Train as the flags say, or continue the run in their folder; --dry-run only tells what it would do."""
+    refuse_unnumbered()
     launcher = find_launcher()
     start = decide(flags)
     if start.finished and not flags.dry_run:

@@ -34,16 +34,17 @@ class Turn:
     """A contestant's side of the taking of turns: a step runs from a line on stdin to `done`."""
 
     def __init__(self) -> None:
-        self._began = 0.0
+        self._began = self._busy = 0.0
 
     def wait(self) -> None:
         if not sys.stdin.readline():
             sys.stdout.flush()
             os._exit(0)
-        self._began = time.perf_counter()
+        self._began, self._busy = time.perf_counter(), time.process_time()
 
     def done(self, **more: float) -> None:
-        told = {"seconds": time.perf_counter() - self._began, **more}
+        seconds, busy = time.perf_counter() - self._began, time.process_time() - self._busy
+        told = {"seconds": seconds, "cpu_seconds": busy, **more}
         print(f"step {json.dumps(told)}", flush=True)
 
 
@@ -340,15 +341,18 @@ def one_step(process: "subprocess.Popen[str]") -> dict[str, float]:
 def tell(
     vocabulary: int, steps: dict[str, list[dict[str, float]]], conversations: int, supervised: int
 ) -> None:
-    seconds = {name: [step["seconds"] for step in taken] for name, taken in steps.items()}
-    print(f"  {'':10} {'examples/s':>10} {'supervised tokens/s':>20} {'ours is faster by':>18}")
-    for name, taken in seconds.items():
-        ratio = statistics.median(peer / own for peer, own in zip(taken, seconds["ours"], strict=True))
-        goal = f"(goal {GOALS[vocabulary, name]})" if (vocabulary, name) in GOALS else ""
-        middle = statistics.median(taken)
-        print(
-            f"  {name:10} {conversations / middle:10.1f} {supervised / middle:20,.0f} {ratio:17.2f}x {goal}"
-        )
+    print(
+        f"  {'':8} {'examples/s':>10} {'supervised tokens/s':>20} {'ours is faster by':>18} {'in CPU time':>12}"
+    )
+    for name, taken in steps.items():
+        middle = statistics.median(step["seconds"] for step in taken)
+        speeds = f"{conversations / middle:10.2f} {supervised / middle:20,.0f}"
+        ratios = [
+            statistics.median(peer[kind] / own[kind] for peer, own in zip(taken, steps["ours"], strict=True))
+            for kind in ("seconds", "cpu_seconds")
+        ]
+        goal = f"  (goal {GOALS[vocabulary, name]})" if (vocabulary, name) in GOALS else ""
+        print(f"  {name:8} {speeds} {ratios[0]:17.2f}x {ratios[1]:11.2f}x{goal}")
     shares = {
         part: statistics.median(step[part] / step["seconds"] for step in steps["ours"])
         for part in ("forward", "backward", "step")

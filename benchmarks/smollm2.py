@@ -25,7 +25,7 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--steps", type=int, default=120)
+    options.add_argument("--steps", type=int, default=40)
     options.add_argument("--folder", type=Path, help="keep everything there")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as throwaway:
@@ -78,7 +78,9 @@ def learn(folder: Path, steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def ask(model: Path) -> dict[str, Any]:
-    reply: dict[str, Any] = json.loads(command("generate", model, "--prompt", QUESTION, "--greedy", "--json"))
+    reply: dict[str, Any] = json.loads(
+        command("generate", model, "--prompt", QUESTION, "--greedy", "--max-new-tokens", 256, "--json")
+    )
     return reply
 
 

@@ -1,8 +1,9 @@
 """Packed rows -> the conversations they were rendered from: render and encode, turned around."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, zip_longest
+from typing import NamedTuple, cast
 
 import numpy as np
 import orjson
@@ -16,7 +17,16 @@ from yayi_data.types import Conversation, Role, Turn
 _SLOT = "{text}"
 _FIRST_MARK = 0xDC00
 _NO_MARK = "[^\udc00-\udfff]*"
+_MARK = re.compile("[\udc00-\udfff]")
 """Control tokens become lone surrogates, which no decoded text can hold, so that a pattern can tell them."""
+
+
+class _Cut(NamedTuple):
+    """A row's control tokens, whether each is learnt, and the ids before, between and behind them."""
+
+    pieces: list[NDArray[np.int32]]
+    controls: list[int]
+    learnt: list[bool]
 
 
 class Decoder:
@@ -34,38 +44,38 @@ class Decoder:
         self._control = np.array(list(self._marks))
         self._turn = re.compile("|".join(_patterns(self._template, marks)))
 
-    def conversation(self, row: Row) -> Conversation | None:
-        """Return the conversation of a row; None where the template did not write it."""
-        text, learnt = self._marked(row)
+    def conversations(self, rows: Sequence[Row]) -> list[Conversation | None]:
+        """Return the conversations of rows; None for a row that the template did not write."""
+        cuts = [self._cut(row) for row in rows]
+        pieces = [piece.tolist() for cut in cuts for piece in cut.pieces]
+        decoded = iter(self._tokenizer.plain.decode_batch(pieces, skip_special_tokens=False))
+        return [self._conversation(cut, list(islice(decoded, len(cut.pieces)))) for cut in cuts]
+
+    def _cut(self, row: Row) -> _Cut:
+        """Cut a row at its control tokens, without what the tokenizer itself put around it."""
+        start, end = len(self._tokenizer.prefix_ids), len(row.ids) - len(self._tokenizer.suffix_ids)
+        ids, mask = row.ids[start:end], row.mask[start:end]
+        places = np.flatnonzero(np.isin(ids, self._control))
+        pieces = np.split(ids, np.sort(np.concatenate([places, places + 1])))[::2]
+        return _Cut(pieces, ids[places].tolist(), mask[places].tolist())
+
+    def _conversation(self, cut: _Cut, decoded: Sequence[str]) -> Conversation | None:
+        controls = [self._marks[number] for number in cut.controls]
+        text = "".join([part for pair in zip_longest(decoded, controls, fillvalue="") for part in pair])
+        learnt = iter(cut.learnt)
         system, turns, end = "", list[Turn](), 0
         while found := self._turn.match(text, end):
             role, said = str(found.lastgroup), found[str(found.lastgroup)]
+            supervised = any(list(islice(learnt, len(_MARK.findall(found[0])))))
             if role == "system":
                 system = said
             else:
-                train = role not in ("assistant", "tool_call") or bool(learnt[end : found.end()].any())
+                train = supervised or role not in ("assistant", "tool_call")
                 turns.append(Turn(cast(Role, role), said, train))
             end = found.end()
         if end != len(text) or not turns:
             return None
         return Conversation(tuple(turns), *_system_and_tools(system, self._template))
-
-    def _marked(self, row: Row) -> tuple[str, NDArray[np.bool_]]:
-        """Return a row's text, its control tokens as marks, and which characters are learnt marks."""
-        end = len(row.ids) - len(self._tokenizer.suffix_ids)
-        start = len(self._tokenizer.prefix_ids)
-        ids, mask = row.ids[start:end], row.mask[start:end]
-        places = np.flatnonzero(np.isin(ids, self._control))
-        pieces = np.split(ids, np.sort(np.concatenate([places, places + 1])))
-        decoded = self._tokenizer.plain.decode_batch(
-            [piece.tolist() for piece in pieces[::2]], skip_special_tokens=False
-        )
-        controls = [self._marks[number] for number in ids[places].tolist()] + [""]
-        text = "".join(part for pair in zip(decoded, controls, strict=True) for part in pair)
-        learnt = np.zeros(len(text), np.bool_)
-        ends = np.cumsum([len(piece) + 1 for piece in decoded[:-1]], dtype=np.int64)
-        learnt[ends - 1] = mask[places]
-        return text, learnt
 
 
 def _patterns(template: Template, marks: Mapping[str, str]) -> Iterator[str]:

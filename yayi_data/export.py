@@ -1,8 +1,9 @@
 """A packed folder for other programs: labels for transformers' Trainer, parquet, or messages again."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, cast
@@ -128,29 +129,45 @@ def _refuse_ending(output: Path, endings: list[str]) -> None:
 def _records(packed: _Packed, exported: Exported) -> Iterator[dict[str, Any]]:
     """Yield the rows as records of the messages dialect, and count what becomes of them."""
     tokenizer = packed.tokenizer()
-    decoder = Decoder(tokenizer)
-    for row in packed.rows():
-        talk = decoder.conversation(row)
-        if talk is None:
-            exported.dropped["not-the-template"] += 1
-            continue
-        try:
-            record = value(talk, "messages")
-        except ConversionError as error:
-            exported.dropped[error.reason] += 1
-            continue
-        exported.rows += 1
-        exported.again += _comes_back(talk, row, tokenizer)
-        yield record
+    decoder, rows = Decoder(tokenizer), packed.rows()
+    while some := list(islice(rows, _TOGETHER)):
+        kept = []
+        for row, talk in zip(some, decoder.conversations(some), strict=True):
+            record = _record(talk, exported)
+            if talk is not None and record is not None:
+                kept.append((row, talk))
+                yield record
+        exported.rows += len(kept)
+        exported.again += _come_back(kept, tokenizer) if kept else 0
 
 
-def _comes_back(talk: Conversation, row: Row, tokenizer: Tokenizer) -> bool:
-    """Tell whether a decoded conversation gives the row's ids and mask again."""
+def _record(talk: Conversation | None, exported: Exported) -> dict[str, Any] | None:
+    """Return a conversation as messages; None, and a drop that is counted, where that cannot be."""
+    if talk is None:
+        exported.dropped["not-the-template"] += 1
+        return None
     try:
-        encoded = encode([render(talk, tokenizer.template)], tokenizer)
-    except DataError:  # its text would yield a control id
-        return False
-    return np.array_equal(encoded.ids, row.ids) and np.array_equal(encoded.mask, row.mask)
+        return value(talk, "messages")
+    except ConversionError as error:
+        exported.dropped[error.reason] += 1
+        return None
+
+
+_TOGETHER = 256
+"""Rows that are decoded together, and encoded together again."""
+
+
+def _come_back(kept: Sequence[tuple[Row, Conversation]], tokenizer: Tokenizer) -> int:
+    """Return how many conversations give the ids and mask of their row again."""
+    try:
+        encoded = encode([render(talk, tokenizer.template) for _, talk in kept], tokenizer)
+    except DataError:  # a text would yield a control id: find out which
+        return sum(_come_back([pair], tokenizer) for pair in kept) if len(kept) > 1 else 0
+    borders = pairwise(encoded.offsets.tolist())
+    return sum(
+        np.array_equal(encoded.ids[start:end], row.ids) and np.array_equal(encoded.mask[start:end], row.mask)
+        for (row, _), (start, end) in zip(kept, borders, strict=True)
+    )
 
 
 EXPORTS: dict[str, Callable[[_Packed, Path], Exported]] = {

@@ -1,6 +1,7 @@
 """The resolved configuration of a run: one frozen dataclass an organ, saved as JSON with the run."""
 
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ class Config:
         return asdict(self)
 
 
+_LARGEST_SEED = 2**32 - 1
 _ORGANS = {
     "data": DataConfig,
     "pack": PackConfig,
@@ -151,6 +153,7 @@ def _check_keys(kind: type, values: dict[str, Any], place: str) -> None:
 
 def resolve(flags: Flags) -> Config:
     """Return the configuration that the flags and the DeepSpeed config ask for; conflicts are a YayiError."""
+    _refuse_senseless(flags)
     file = read_deepspeed(flags.deepspeed)
     shared = settings(file, flags)
     refused = unsupported(file.values)
@@ -168,9 +171,27 @@ def resolve(flags: Flags) -> Config:
     )
 
 
+def _refuse_senseless(flags: Flags) -> None:
+    """Refuse what has the flag's type and yet no meaning."""
+    if not flags.data_path.strip():
+        raise YayiError("--data-path is empty; give a packed folder or raw files")
+    for name in ("lr", "weight_decay", "lora_alpha"):
+        value = getattr(flags, name)
+        if value is not None and not isfinite(value):
+            raise YayiError(f"--{name.replace('_', '-')} is {value}; expected a finite number")
+    if flags.seed > _LARGEST_SEED:
+        raise YayiError(f"--seed is {flags.seed}; expected 0 to {_LARGEST_SEED}")
+    if flags.keep_best and not flags.test_size:
+        raise YayiError("--keep-best goes by the evaluation loss, and nothing is evaluated; give --test-size")
+    if flags.train_on_domains is not None and not _names(flags.train_on_domains):
+        raise YayiError(
+            "--train-on-domains names no domain; give names, as in general,finance, or leave it out"
+        )
+
+
 def _data(flags: Flags) -> DataConfig:
     size = flags.test_size
-    if size > 1 and size != int(size):
+    if not isfinite(size) or (size > 1 and size != int(size)):
         raise YayiError(f"--test-size is {size:g}; give a count (400) or a ratio below 1 (0.05)")
     return DataConfig(
         path=flags.data_path,
@@ -196,8 +217,13 @@ def _pack(flags: Flags) -> PackConfig:
 
 def _lora(flags: Flags) -> LoraConfig | None:
     if flags.lora_dim is None:
+        if flags.lora_module_name != "all-linear":
+            raise YayiError("--lora-module-name is given without --lora-dim; add it, as in --lora-dim 16")
         return None
-    return LoraConfig(flags.lora_dim, flags.lora_alpha, _names(flags.lora_module_name))
+    modules = _names(flags.lora_module_name)
+    if not modules:
+        raise YayiError("--lora-module-name names no layer; give names, as in q_proj,v_proj, or all-linear")
+    return LoraConfig(flags.lora_dim, flags.lora_alpha, modules)
 
 
 def _optimizer(shared: Shared) -> OptimizerConfig:
@@ -224,6 +250,8 @@ def _weights(text: str | None) -> dict[str, float]:
     weights = {}
     for part in _names(text):
         name, equals, weight = part.rpartition("=")
+        if name.strip() in weights:
+            raise YayiError(f"--mix gives {name.strip()!r} two weights; expected one")
         try:
             weights[name.strip()] = float(weight)
         except ValueError:

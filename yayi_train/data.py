@@ -3,8 +3,10 @@
 Nothing is read but the index until a row's tokens are needed, so being at step 100,000 is arithmetic.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,23 +118,49 @@ def place_of(corpus: Corpus, entry: int) -> Place:
     return Place(corpus.manifest.sources[row.source].name, row.line, row.record)
 
 
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """An epoch laid out: the entries that its plan's examples number, and the plan's rows in a global batch.
+
+    A plan without packing has a global batch in each of its rows, whose conversations are rows of their own.
+    """
+
+    entries: Entries
+    plan: plan.Plan
+    rows: int
+    packing: bool
+
+    def batch(self, number: int) -> list[Entries]:
+        """Return the rows of a global batch."""
+        if not self.packing:
+            entries = self.entries[self.plan.row(number)]
+            return np.split(entries, len(entries))
+        first = number * self.rows
+        rows = range(first, min(first + self.rows, len(self.plan)))
+        return [self.entries[self.plan.row(i)] for i in rows]
+
+
 class Order:
     """The order of the global batches; it does not depend on the number of ranks.
 
     Every conversation is in one batch an epoch, so some batch of an epoch is smaller. `counted` lists the
     steps of the epochs counted so far: epochs are packed anew, so their numbers of rows differ
-    slightly. Handing a later Order this list spares it from counting again.
+    slightly. Handing a later Order this list spares it from counting again. An epoch that --mix leaves
+    without a conversation is a YayiError.
     """
 
     def __init__(
         self, corpus: Corpus, data: DataConfig, seed: int, global_rows: int, counted: Sequence[int] = ()
     ) -> None:
         self.counted = list(counted)
+        self._ends = list(accumulate(counted))
         self._corpus = corpus
         self._data = data
         self._seed = seed
         self._global_rows = global_rows
-        self._epoch: tuple[int, list[list[Entries]]] = (-1, [])
+        self._laid: tuple[int, _Laid] | None = None
+        if data.mix and not counted:
+            self._entries(0)
 
     def total_steps(self, epochs: int) -> int:
         """Return the number of steps in the first `epochs` epochs."""
@@ -140,41 +168,60 @@ class Order:
 
     def locate(self, step: int) -> tuple[int, int]:
         """Return the epoch of a step, counted from 1, and its number in that epoch; both from 0."""
-        epoch, number = 0, step - 1
-        while number >= (steps := self.steps(epoch)):
-            number -= steps
-            epoch += 1
-        return epoch, number
+        while not self._ends or self._ends[-1] < step:
+            self.steps(len(self._ends))
+        epoch = bisect_left(self._ends, step)
+        return epoch, step - 1 - (self._ends[epoch - 1] if epoch else 0)
 
     def batch(self, step: int) -> list[Entries]:
         """Return the rows of a step's global batch, each the index entries of its conversations."""
         epoch, number = self.locate(step)
-        return self.epoch(epoch)[number]
+        return self._planned(epoch).batch(number)
 
     def epoch(self, epoch: int) -> list[list[Entries]]:
-        """Return the global batches of an epoch; those of the last one asked for are kept."""
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._planned(epoch))
-        return self._epoch[1]
+        """Return the global batches of an epoch."""
+        laid = self._planned(epoch)
+        return [laid.batch(number) for number in range(self.steps(epoch))]
 
     def steps(self, epoch: int) -> int:
         """Return the number of steps in an epoch."""
         while len(self.counted) <= epoch:
-            self.counted.append(len(self.epoch(len(self.counted))))
+            self.counted.append(-(-self._count_rows(len(self.counted)) // self._global_rows))
+            self._ends.append(self.counted[-1] + (self._ends[-1] if self._ends else 0))
         return self.counted[epoch]
 
-    def _planned(self, epoch: int) -> list[list[Entries]]:
-        index, data, rows = self._corpus.index, self._data, self._global_rows
-        weights = plan.mix_weights(index.names, data.mix)
-        train = self._corpus.train
+    def _count_rows(self, epoch: int) -> int:
+        entries = self._entries(epoch)
+        if not self._data.packing:
+            return len(entries)
+        return plan.count_rows(self._corpus.index.tokens[entries], self._data.seq_len, self._seed, epoch)
+
+    def _planned(self, epoch: int) -> _Laid:
+        """Return an epoch laid out; that of the last one asked for is kept."""
+        if self._laid is None or self._laid[0] != epoch:
+            self._laid = (epoch, self._lay(epoch))
+        return self._laid[1]
+
+    def _lay(self, epoch: int) -> _Laid:
+        entries, data, rows = self._entries(epoch), self._data, self._global_rows
+        lengths = self._corpus.index.tokens[entries]
+        if data.packing:
+            planned = plan.pack(lengths, data.seq_len, self._seed, epoch)
+        else:
+            planned = plan.unpacked(lengths, rows, self._seed, epoch)
+        return _Laid(entries, planned, rows, data.packing)
+
+    def _entries(self, epoch: int) -> Entries:
+        """Return the conversations of an epoch in ascending order, repeated as --mix says."""
+        index, train = self._corpus.index, self._corpus.train
+        weights = plan.mix_weights(index.names, self._data.mix)
         entries = train[plan.repeat(index.domain[train], weights, self._seed, epoch)]
-        lengths = index.tokens[entries]
-        if not data.packing:
-            batches = plan.unpacked(lengths, rows, self._seed, epoch)
-            return [np.split(entries[batches.row(i)], len(batches.row(i))) for i in range(len(batches))]
-        packed = plan.pack(lengths, data.seq_len, self._seed, epoch)
-        in_rows = [entries[packed.row(i)] for i in range(len(packed))]
-        return [in_rows[i : i + rows] for i in range(0, len(in_rows), rows)]
+        if not len(entries):
+            raise YayiError(
+                f"--mix: its weights leave epoch {epoch + 1} none of the {len(train)} conversations; "
+                "raise a weight"
+            )
+        return entries
 
 
 def rows_of(corpus: Corpus, entries: Entries, data: DataConfig, seed: int) -> list[Entries]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from yayi_data.errors import YayiError
+from yayi_train.deepspeed_rules import AUTO, fault
 from yayi_train.flags import Flags
 from yayi_train.ranks import world_size
 
@@ -43,8 +44,6 @@ UNSUPPORTED = frozenset({
 
 SCHEDULERS: dict[str, str] = {"WarmupLR": "constant", "WarmupDecayLR": "linear", "WarmupCosineLR": "cosine"}
 """DeepSpeed's schedulers -> ours, which warm up linearly and never run a step at a learning rate of 0."""
-
-_AUTO = "auto"
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Scheduler = Literal["linear", "cosine", "constant"]
@@ -115,7 +114,7 @@ class DeepSpeedFile(NamedTuple):
 
 
 def read_deepspeed(name: str) -> DeepSpeedFile:
-    """Read a config file, or make one of the words zero0 … zero3; unknown keys are refused by name."""
+    """Read a config file, or make one of the words zero0 … zero3; what is unknown or wrong is refused."""
     if name in WORDS:
         return DeepSpeedFile(f"--deepspeed {name}", {"zero_optimization": {"stage": WORDS[name]}})
     try:
@@ -131,6 +130,9 @@ def read_deepspeed(name: str) -> DeepSpeedFile:
     unknown = sorted(values.keys() - PASSED_ON - TAKEN - UNSUPPORTED)
     if unknown:
         raise YayiError(f"{name}: DeepSpeed has no key {', '.join(map(repr, unknown))}; remove or correct it")
+    wrong = fault(values)
+    if wrong:
+        raise YayiError(f"{name}: {wrong}")
     return DeepSpeedFile(name, values)
 
 
@@ -147,7 +149,7 @@ def unsupported(values: dict[str, Any]) -> str | None:
         return "zero_optimization/offload_optimizer needs a stage of 1 or more"
     if stage < 3 and zero.get("offload_param"):
         return "zero_optimization/offload_param needs stage 3"
-    return _unknown_params(values)
+    return None
 
 
 def _is_off(value: Any) -> bool:
@@ -155,22 +157,6 @@ def _is_off(value: Any) -> bool:
     if isinstance(value, dict):
         return value.get("enabled") is False
     return value is None or value is False or (value == 1 and value is not True)
-
-
-def _unknown_params(values: dict[str, Any]) -> str | None:
-    """Name a parameter of the optimizer or scheduler that would be ignored."""
-    known = {
-        "optimizer": {"lr", "betas", "eps", "weight_decay", "torch_adam", "adam_w_mode"},
-        "scheduler": {
-            "warmup_min_lr", "warmup_max_lr", "warmup_num_steps", "warmup_type", "total_num_steps",
-            "last_batch_iteration", "warmup_min_ratio", "cos_min_ratio",
-        },
-    }  # fmt: skip
-    for section, names in known.items():
-        for name in (values.get(section) or {}).get("params", {}):
-            if name not in names:
-                return f"{section}/params/{name} is not known; expected {', '.join(sorted(names))}"
-    return None
 
 
 def settings(file: DeepSpeedFile, flags: Flags) -> Shared:
@@ -199,7 +185,7 @@ def settings(file: DeepSpeedFile, flags: Flags) -> Shared:
 
 def _setting(file: DeepSpeedFile, flags: Flags, setting: _Setting) -> Any:
     flag, value = getattr(flags, setting.flag), file.get(setting.pointer)
-    if value in (None, _AUTO):
+    if value in (None, AUTO):
         return setting.default if flag is None else flag
     value = SCHEDULERS.get(value, value) if setting.flag == "scheduler" else value
     if flag is not None and flag != value:
@@ -213,24 +199,27 @@ def _setting(file: DeepSpeedFile, flags: Flags, setting: _Setting) -> Any:
 
 def _number(file: DeepSpeedFile, pointer: str, default: Any) -> Any:
     value = file.get(pointer)
-    return default if value in (None, _AUTO) else value
+    return default if value in (None, AUTO) else value
 
 
 def _check_scheduler(file: DeepSpeedFile, lr: float) -> None:
     """Refuse what our scheduler would do otherwise than the file says."""
     kind = file.get("scheduler/type")
-    if kind not in (None, _AUTO, *SCHEDULERS):
+    if kind not in (None, AUTO, *SCHEDULERS):
         raise YayiError(f"{file.name}: scheduler/type is {kind!r}; expected {', '.join(SCHEDULERS)}")
-    expected = {"warmup_min_lr": 0, "warmup_max_lr": lr, "last_batch_iteration": -1}
+    expected = {
+        "warmup_type": "linear", "warmup_min_lr": 0, "warmup_min_ratio": 0, "warmup_max_lr": lr,
+        "cos_min_ratio": 0, "last_batch_iteration": -1,
+    }  # fmt: skip
     for name, value in expected.items():
         found = file.get(f"scheduler/params/{name}")
-        if found not in (None, _AUTO, value):
+        if found not in (None, AUTO, value):
             raise YayiError(
                 f'{file.name}: scheduler/params/{name} is {found!r}; expected {value!r} or "auto" '
-                "(the highest learning rate is --lr's)"
+                "(the learning rate rises linearly from 0 to --lr, and falls to 0)"
             )
     total = file.get("scheduler/params/total_num_steps")
-    if total not in (None, _AUTO):
+    if total not in (None, AUTO):
         raise YayiError(
             f'{file.name}: scheduler/params/total_num_steps is {total!r}; write "auto": '
             "it follows from the data and --epochs, or give --max-steps"
@@ -240,12 +229,12 @@ def _check_scheduler(file: DeepSpeedFile, lr: float) -> None:
 def _accumulation(file: DeepSpeedFile, flags: Flags, rows: int, accumulation: int) -> int:
     """Return the forward passes per step; a `train_batch_size` in the file must fit, or decides them."""
     total = file.get("train_batch_size")
-    if total in (None, _AUTO):
+    if total in (None, AUTO):
         return accumulation
     per_pass = rows * world_size()
     given = flags.gradient_accumulation_steps is not None or file.get("gradient_accumulation_steps") not in (
         None,
-        _AUTO,
+        AUTO,
     )
     if (given and total != per_pass * accumulation) or total % per_pass:
         raise YayiError(
@@ -260,13 +249,13 @@ def _without_auto(section: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _without_auto(value) if isinstance(value, dict) else value
         for key, value in section.items()
-        if value != _AUTO
+        if value != AUTO
     }
 
 
 def _autos(values: dict[str, Any], place: str = "") -> Any:
     for key, value in values.items():
-        if value == _AUTO:
+        if value == AUTO:
             yield f"{place}{key}"
         elif isinstance(value, dict):
             yield from _autos(value, f"{place}{key}/")

@@ -13,6 +13,7 @@ from yayi_train.checkpoint import Checkpoint
 from yayi_train.data import Entries, rows_of
 from yayi_train.engine import rate_factor
 from yayi_train.evaluate import eval_line, evaluate
+from yayi_train.launcher import Launcher, has_gone
 from yayi_train.metrics import Log, Totals
 from yayi_train.ranks import rank
 from yayi_train.step import Trainee, take_step
@@ -44,15 +45,16 @@ class Progress:
     logged_at: float = 0.0
 
 
-def train(trainee: Trainee, progress: Progress) -> bool:
-    """Train to the last step; False where a signal ended the run before it."""
+def train(trainee: Trainee, progress: Progress, launcher: Launcher | None = None) -> bool:
+    """Train to the last step; False where a signal or the end of the launcher ended the run before it."""
     start = trainee.start
     pace, total = start.config.run, start.file.total_steps
     rows = rows_of(start.corpus, start.corpus.test, start.config.data, pace.seed)
     progress.logged_at = time.monotonic()
     while progress.step < total:
         progress.step = step = progress.step + 1
-        taken = take_step(trainee, step, stop_asked=_stop_asked)
+        stop_asked = _stop_asked or (launcher is not None and has_gone(launcher))
+        taken = take_step(trainee, step, stop_asked=stop_asked)
         progress.unlogged.add(taken.totals)
         if step % pace.logging_steps == 0 or step == total:
             write_line(trainee, progress, taken.norm)

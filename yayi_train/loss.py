@@ -171,6 +171,14 @@ def _add_gradients(
     if of_hidden is not None:
         of_hidden[part] += slopes @ weight
     if of_weight is not None:
-        of_weight += slopes.T @ hidden
+        _add_product(of_weight, slopes.T, hidden)
     if of_bias is not None:
         of_bias += slopes.sum(0)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a matrix product to an fp32 total, in one pass and without a copy of its size where types allow."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from yayi_data.errors import YayiError
 from yayi_train import attention
 from yayi_train.config import Config, LoraConfig
 from yayi_train.lora import ALL_LINEAR, check_modules
-from yayi_train.model import model_folder
+from yayi_train.model import model_folder, read_config
 from yayi_train.vocabulary import Vocabulary, check_tokenizer
 
 
@@ -33,9 +33,9 @@ def refuse_early(config: Config, packed: Path) -> Vocabulary:
 def skeleton(folder: Path) -> Any:
     """Return the model of a folder's config.json with no memory behind its parameters."""
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = read_config(folder)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise YayiError(f"--input-model {folder}: its config.json makes no model: {reason}") from None

@@ -95,6 +95,18 @@ def test_a_killed_run_continues_with_the_losses_of_an_undisturbed_one(base, run,
     assert starts[1] >= 4
 
 
+def test_a_run_whose_launcher_is_terminated_saves_its_step_and_ends(base, tmp_path):
+    folder = tmp_path / "left"
+    running = launch(base, folder, "instructions")
+    while not (folder / "checkpoint-2").exists():
+        assert running.poll() is None, running.communicate()[0]
+        time.sleep(0.01)
+    running.terminate()
+    said, _ = running.communicate()  # until the last rank has closed its end
+    assert "the same command continues the run" in said
+    assert not (folder / "final").exists()
+
+
 def test_the_trained_model_answers(run):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -34,6 +34,11 @@ def packed(talk: Conversation, tokenizer: Tokenizer, train_on: TrainOn = "all") 
     return Row(encoded.ids, encoded.mask, "general", 0, 1, 0)
 
 
+def decoded(row: Row, tokenizer: Tokenizer) -> Conversation | None:
+    (found,) = Decoder(tokenizer).conversations([row])
+    return found
+
+
 def read_as(talk: Conversation, tokenizer: Tokenizer) -> Conversation:
     """What the template writes alike is read alike: a call as the reply, a result as the question."""
     roles, like = tokenizer.template.roles, {"tool_call": "assistant", "tool_result": "user"}
@@ -52,7 +57,7 @@ def read_as(talk: Conversation, tokenizer: Tokenizer) -> Conversation:
 def test_what_was_said_comes_back(family: str, name: str, families: dict[str, str]) -> None:
     tokenizer = Tokenizer(json.loads(families[family]), load_template(name))
     for talk in CONVERSATIONS:
-        assert Decoder(tokenizer).conversation(packed(talk, tokenizer)) == read_as(talk, tokenizer)
+        assert decoded(packed(talk, tokenizer), tokenizer) == read_as(talk, tokenizer)
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -63,7 +68,7 @@ def test_ids_and_mask_come_back_in_every_family(name: str, families: dict[str, s
         tokenizer = Tokenizer(json.loads(content), load_template(name), "reference")
         for talk in CONVERSATIONS[1:4]:
             row = packed(talk, tokenizer)
-            found = Decoder(tokenizer).conversation(row)
+            found = decoded(row, tokenizer)
             assert found is not None
             again = packed(found, tokenizer)
             assert np.array_equal(again.ids, row.ids), (family, talk, found)
@@ -73,7 +78,7 @@ def test_ids_and_mask_come_back_in_every_family(name: str, families: dict[str, s
 def test_replies_that_were_not_learnt_say_so(families: dict[str, str]) -> None:
     tokenizer = Tokenizer(json.loads(families["qwen"]), load_template("qwen"))
     talk = Conversation((ASKED, ANSWERED, ASKED, CALLED, RESULT, ANSWERED))
-    found = Decoder(tokenizer).conversation(packed(talk, tokenizer, "last"))
+    found = decoded(packed(talk, tokenizer, "last"), tokenizer)
     assert found is not None
     assert [turn.train for turn in found.turns] == [True, False, True, False, True, True]
 
@@ -82,4 +87,4 @@ def test_a_row_that_the_template_did_not_write_is_none(families: dict[str, str])
     tokenizer = Tokenizer(json.loads(families["byte_level"]), load_template("yayi"))
     row = packed(CONVERSATIONS[0], tokenizer)
     for ids in (row.ids[1:], row.ids[:-1], row.ids[:0], np.roll(row.ids, 3)):
-        assert Decoder(tokenizer).conversation(row._replace(ids=ids, mask=row.mask[: len(ids)])) is None
+        assert decoded(row._replace(ids=ids, mask=row.mask[: len(ids)]), tokenizer) is None

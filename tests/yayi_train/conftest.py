@@ -124,13 +124,15 @@ def run_command(
 
 
 def _fork(arguments: list[str], rank: int, ranks: int, port: str, place: Path) -> int:
+    for kind in ("out", "err"):
+        (place / f"{kind}{rank}").touch()
     pid = os.fork()
     if pid:
         return pid
     code = 70
     try:
         for number, kind in ((1, "out"), (2, "err")):
-            os.dup2(os.open(place / f"{kind}{rank}", os.O_WRONLY | os.O_CREAT), number)
+            os.dup2(os.open(place / f"{kind}{rank}", os.O_WRONLY), number)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         one = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in one.items()}, MASTER_ADDR="127.0.0.1")

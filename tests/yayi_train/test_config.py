@@ -10,7 +10,7 @@ from yayi_train.flags import Flags
 
 
 def config(**flags):
-    return resolve(Flags(data_path="d", input_model="m", local_output_dir=Path("o"), **flags))
+    return resolve(Flags(**{"data_path": "d", "input_model": "m", "local_output_dir": Path("o")} | flags))
 
 
 def test_a_saved_config_reads_back_equal():
@@ -49,11 +49,15 @@ def test_what_changes_the_numbers_makes_another_run(changed):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"save_steps": 5}, {"logging_steps": 9}, {"eval_steps": 2}, {"keep_best": True}, {"save_total_limit": 1},
+    [{"save_steps": 5}, {"logging_steps": 9}, {"eval_steps": 2}, {"save_total_limit": 1},
      {"per_device_train_batch_size": 3}, {"gradient_accumulation_steps": 2}],
 )  # fmt: skip
 def test_what_sets_the_pace_continues_the_run(changed):
     assert same_run(config(), config(**changed)) == []
+
+
+def test_keeping_the_best_continues_the_run():
+    assert same_run(config(test_size=5), config(test_size=5, keep_best=True)) == []
 
 
 def test_turning_lora_on_or_off_is_another_run():
@@ -75,3 +79,26 @@ def test_a_test_size_is_a_count_or_a_ratio():
     assert config(test_size=400).data.test_size == 400
     with pytest.raises(YayiError, match=r"--test-size is 1\.5"):
         config(test_size=1.5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"test_size": float("inf")}, "--test-size is inf"),
+        ({"test_size": float("nan")}, "--test-size is nan"),
+        ({"seed": 99999999999999999999}, "--seed is 99999999999999999999; expected 0 to 4294967295"),
+        ({"data_path": ""}, "--data-path is empty"),
+        ({"lr": float("inf")}, "--lr is inf; expected a finite number"),
+        ({"lr": float("nan")}, "--lr is nan"),
+        ({"weight_decay": float("inf")}, "--weight-decay is inf"),
+        ({"lora_dim": 4, "lora_alpha": float("inf")}, "--lora-alpha is inf"),
+        ({"lora_dim": 4, "lora_module_name": " ,"}, "--lora-module-name names no layer"),
+        ({"lora_module_name": "q_proj"}, "--lora-module-name is given without --lora-dim"),
+        ({"keep_best": True}, "--keep-best .* give --test-size"),
+        ({"mix": "a=0.5,a=2"}, "--mix gives 'a' two weights"),
+        ({"train_on_domains": ","}, "--train-on-domains names no domain"),
+    ],
+)
+def test_a_flag_without_a_meaning_is_refused(flags, message):
+    with pytest.raises(YayiError, match=message):
+        config(**flags)

@@ -91,7 +91,7 @@ def test_a_step_is_found_again_from_the_counted_epochs_without_planning_them():
     step = sum(first.counted[:39]) + 3
     later = Order(corpus(500), DATA, 1, 4, first.counted)
     planned = []
-    later._planned = lambda epoch: planned.append(epoch) or Order._planned(later, epoch)
+    later._count_rows = later._lay = lambda epoch: planned.append(epoch) or Order._lay(later, epoch)
     assert later.locate(step) == (39, 2)
     assert entries(later.batch(step)) == entries(first.batch(step))
     assert planned == [39]
@@ -108,6 +108,29 @@ def test_a_mix_repeats_domains_by_their_weights():
     seen = np.bincount(entries([row for batch in order.epoch(0) for row in batch]), minlength=400)
     assert (seen[::2] == 2).all()
     assert seen[1::2].sum() == 100
+
+
+@pytest.mark.parametrize("mix", [{"odd": 0.0, "even": 0.0}, {"odd": 0.1, "even": 0.1}])
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_mix_that_leaves_an_epoch_empty_is_refused(mix, packing):
+    with pytest.raises(YayiError, match="--mix: its weights leave epoch 1 none of the 2 conversations"):
+        Order(corpus(2), replace(DATA, mix=mix, packing=packing), 1, 4)
+
+
+def test_a_later_epoch_that_a_mix_leaves_empty_is_refused():
+    order = Order(corpus(1), replace(DATA, mix={"even": 1e-6, "odd": 0.0}), 1, 4, [1])
+    with pytest.raises(YayiError, match="leave epoch 2 none of the 1 conversations"):
+        order.locate(2)
+
+
+@given(examples=st.integers(1, 60), rows=st.integers(1, 9), packing=st.booleans())
+def test_a_step_is_where_its_epoch_has_it(examples, rows, packing):
+    order = Order(corpus(examples), replace(DATA, packing=packing), 2, rows)
+    batches = [batch for epoch in range(3) for batch in order.epoch(epoch)]
+    assert len(batches) == order.total_steps(3)
+    later = Order(corpus(examples), replace(DATA, packing=packing), 2, rows)
+    for step, batch in enumerate(batches, start=1):
+        assert entries(later.batch(step)) == entries(batch)
 
 
 def test_the_denominator_is_the_batchs_supervised_tokens():

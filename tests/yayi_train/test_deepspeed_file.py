@@ -149,6 +149,73 @@ def test_what_cannot_be_done_is_refused_by_name(file, values, message):
         config(file(values))
 
 
+def nested(pointer: str, value: object) -> dict:
+    for key in reversed(pointer.split("/")):
+        value = {key: value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value", "expected"),
+    [
+        ("optimizer", "AdamW", "an object"),
+        ("optimizer", None, "an object"),
+        ("scheduler", "cosine", "an object"),
+        ("tensorboard", True, "an object"),
+        ("fp16", True, "an object"),
+        ("bf16", True, "an object"),
+        ("zero_optimization", [], "an object"),
+        ("zero_optimization", 3, "an object"),
+        ("zero_optimization", "auto", "an object"),
+        ("zero_optimization/stage", True, "a whole number"),
+        ("zero_optimization/stage", 2.0, "a whole number"),
+        ("zero_optimization/offload_optimizer", True, "an object or null"),
+        ("bf16/enabled", "yes", "true or false"),
+        ("fp16/loss_scale", -1, "a number of 0 or more"),
+        ("optimizer/params", [], "an object"),
+        ("optimizer/params/lr", -1, "a number of 0 or more"),
+        ("optimizer/params/lr", "1e-4", "a number of 0 or more"),
+        ("optimizer/params/lr", True, "a number of 0 or more"),
+        ("optimizer/params/betas", 0.9, "two numbers from 0 to below 1"),
+        ("optimizer/params/betas", ["a", "b"], "two numbers from 0 to below 1"),
+        ("optimizer/params/betas", [0.9, 1.0], "two numbers from 0 to below 1"),
+        ("optimizer/params/adam_w_mode", False, "true"),
+        ("train_batch_size", 0, "a whole number of 1 or more"),
+        ("train_batch_size", "x", "a whole number of 1 or more"),
+        ("train_micro_batch_size_per_gpu", 0, "a whole number of 1 or more"),
+        ("train_micro_batch_size_per_gpu", "8", "a whole number of 1 or more"),
+        ("gradient_accumulation_steps", 0, "a whole number of 1 or more"),
+        ("gradient_accumulation_steps", -2, "a whole number of 1 or more"),
+        ("gradient_clipping", "abc", "a number of 0 or more"),
+        ("gradient_clipping", -1, "a number of 0 or more"),
+        ("scheduler/params/warmup_num_steps", 1.5, "a whole number of 0 or more"),
+        ("scheduler/params/warmup_type", "log", "'linear'"),
+        ("scheduler/params/warmup_min_ratio", 0.1, "0 or"),
+        ("scheduler/params/cos_min_ratio", 0.1, "0 or"),
+        ("bf16/enable", True, "enabled"),
+        ("fp16/enable", True, "auto_cast, "),
+        ("optimizer/parms", {}, "params, type"),
+        ("scheduler/params/cycle", 1, "cos_min_ratio"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_place(file, pointer, value, expected):
+    with pytest.raises(YayiError, match=f"{pointer} is .*; expected {expected}"):
+        config(file(nested(pointer, value)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"bf16": {}, "optimizer": {}, "scheduler": {}, "zero_optimization": {}},
+        {"gradient_clipping": None, "optimizer": {"params": {"lr": 0, "betas": [0, 0.5]}}},
+        {"scheduler": {"type": "WarmupLR", "params": {"warmup_type": "linear", "warmup_min_ratio": 0.0}}},
+        {"zero_optimization": {"stage": 1, "offload_optimizer": None}},
+    ],
+)
+def test_a_right_value_is_taken(file, values):
+    assert config(file(values)).batch.train_rows == 8
+
+
 def test_what_is_switched_off_may_stand_in_the_file(file):
     off = {"prescale_gradients": False, "gradient_predivide_factor": 1.0, "amp": {"enabled": False}}
     assert config(file(off)).zero_stage == 0

@@ -11,6 +11,7 @@ from yayi_data.errors import YayiError
 from yayi_data.template import load_template
 from yayi_data.tokenizer import load_tokenizer
 from yayi_train.model import load_base, model_folder, save_final
+from yayi_train.skeleton import skeleton
 
 WEIGHTS = "model.safetensors"
 
@@ -61,13 +62,15 @@ class TestLoad:
         with pytest.raises(YayiError, match="its weights cannot be read, copy them again"):
             load_base(base, torch.float32)
 
-    def test_code_of_the_folder_does_not_run(self, base, tmp_path):
+    @pytest.mark.parametrize("read", [lambda folder: load_base(folder, torch.float32), skeleton])
+    def test_code_of_the_folder_does_not_run(self, base, tmp_path, monkeypatch, read):
+        monkeypatch.setattr("builtins.input", lambda *_: "y")
         config = json.loads((base / "config.json").read_text())
         config["auto_map"] = {"AutoConfig": "c.C", "AutoModelForCausalLM": "c.M"}
         (base / "config.json").write_text(json.dumps(config | {"model_type": "foreign"}))
         (base / "c.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
         with pytest.raises(YayiError, match=r"cannot read its config\.json"):
-            load_base(base, torch.float32)
+            read(base)
         assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize("place", ["missing", "/nowhere/at/all", "./a/b"])

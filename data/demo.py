@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 RUN = Path("demo-run")
 SINGLE, MULTI = "data/yayi_train_example.json", "data/yayi_train_example_multi_rounds.json"
-QUESTIONS = ("你是谁?", "谁开发了你?")
+QUESTIONS = ("你是谁?", "谁开发了你？")
 STEPS = 110
 console = Console(highlight=False)
 

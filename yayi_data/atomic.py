@@ -21,12 +21,14 @@ class AtomicFile(io.RawIOBase):
 
     `bytes` and `sha256` tell what was written, without reading it again. The temporary name is this writer's
     own, so two processes that write the same file do not disturb each other. The content is on the disk
-    before the name is; `fsync_folder` makes the name last. A full disk, a missing folder or a read-only one
-    raises YayiError.
+    before the name is, unless the file is not `lasting`: one that may be lost with the machine's power, since
+    whoever reads it checks its hash. `fsync_folder` makes the name last. A full disk, a missing folder or a
+    read-only one raises YayiError.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lasting: bool = True) -> None:
         self.path = path
+        self.lasting = lasting
         self.bytes = 0
         self._sha256 = hashlib.sha256()
         self._temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
@@ -61,17 +63,19 @@ class AtomicFile(io.RawIOBase):
             with writing(self.path), self._file:
                 if kind is None:
                     self._file.flush()
-                    os.fsync(self._file.fileno())
+                    if self.lasting:
+                        os.fsync(self._file.fileno())
                     self._temporary.replace(self.path)
         finally:
             self._temporary.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
     """Write `data` to `path`: afterwards the whole of it is on the disk under that name, or nothing is."""
-    with AtomicFile(path) as file:
+    with AtomicFile(path, lasting=lasting) as file:
         file.write(data)
-    fsync_folder(path.parent)
+    if lasting:
+        fsync_folder(path.parent)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -98,10 +98,15 @@ def _kind(column: Any) -> Any:
     return (column.index_type if pa.types.is_dictionary(column) else column).to_pandas_dtype()
 
 
-def write_table(path: Path, table: pa.Table) -> FileFacts:
+def write_table(path: Path, table: pa.Table, *, lasting: bool = True) -> FileFacts:
     """Write a table as an IPC stream of exactly one record batch, which may have no rows."""
-    batch = pa.RecordBatch.from_arrays([c.combine_chunks() for c in table.columns], schema=table.schema)
-    with AtomicFile(path) as file, pa.ipc.new_stream(pa.PythonFile(file, mode="w"), table.schema) as writer:
+    # combine_chunks copies even what is one chunk
+    columns = [c.chunk(0) if c.num_chunks == 1 else c.combine_chunks() for c in table.columns]
+    batch = pa.RecordBatch.from_arrays(columns, schema=table.schema)
+    with (
+        AtomicFile(path, lasting=lasting) as file,
+        pa.ipc.new_stream(pa.PythonFile(file, mode="w"), table.schema) as writer,
+    ):
         writer.write_batch(batch)
     return FileFacts(path.name, file.bytes, file.sha256)
 

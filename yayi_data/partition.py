@@ -65,7 +65,8 @@ def pack_partition(tools: Tools, job: Job) -> Unit:
     """Pack a partition into its shard, unless an earlier run has done so already.
 
     Beside the shard stand its part of the index, its drops, and last the unit's own facts, which mark it as
-    whole. Raises DataError at the first record that the options do not let pass.
+    whole: the next run believes them only if the hashes agree. Raises DataError at the first record that the
+    options do not let pass.
     """
     done = _whole(job)
     if done is not None:
@@ -77,11 +78,13 @@ def pack_partition(tools: Tools, job: Job) -> Unit:
         {"reason": reason, "path": job.partition.source.name, "line": line, "record": record}
         for record, line, reason in sorted(ledger.drops)
     ]
-    write_atomically(drops_file(job.shard), b"".join(orjson.dumps(drop) + b"\n" for drop in drops))
+    write_atomically(
+        drops_file(job.shard), b"".join(orjson.dumps(drop) + b"\n" for drop in drops), lasting=False
+    )
     dropped = dict(sorted(Counter(reason for _, _, reason in ledger.drops).items()))
     beside = [file_facts(job.folder, path.name) for path in (index_part(job.shard), drops_file(job.shard))]
     unit = Unit(shard, beside, ledger.read, dropped, ledger.straddling, ledger.truncated)
-    write_atomically(unit_file(job.shard), canonical(unit._asdict()))
+    write_atomically(unit_file(job.shard), canonical(unit._asdict()), lasting=False)
     return unit
 
 
@@ -111,7 +114,10 @@ def _whole(job: Job) -> Unit | None:
     """Return the unit that an interrupted run finished, if its files are what they were."""
     if not unit_file(job.shard).is_file():
         return None
-    content = orjson.loads(unit_file(job.shard).read_bytes())
+    try:
+        content = orjson.loads(unit_file(job.shard).read_bytes())
+    except ValueError:
+        return None
     facts = {"shard": ShardFacts(**content["shard"]), "beside": [FileFacts(**f) for f in content["beside"]]}
     unit = Unit(**(content | facts))
     expected = [FileFacts(unit.shard.file, unit.shard.bytes, unit.shard.sha256), *unit.beside]

@@ -100,7 +100,7 @@ def write_shard(path: Path, batches: Iterable[Rows]) -> ShardFacts:
                 parts.append(_index_rows(block.ids, block.mask, block.offsets, arrow.coded(block.domains)))
                 writer.write_batch(_shard_rows(block, parts[-1]["supervised_tokens"]))
         index = pa.Table.from_batches(parts, PART_SCHEMA)
-        write_table(index_part(path), index.unify_dictionaries())
+        write_table(index_part(path), index.unify_dictionaries(), lasting=False)
     tokens, supervised = (_total(index[name]) for name in ("tokens", "supervised_tokens"))
     return ShardFacts(path.name, index.num_rows, tokens, supervised, file.bytes, file.sha256)
 

@@ -101,7 +101,7 @@ def _kind(column: Any) -> Any:
 def write_table(path: Path, table: pa.Table, *, lasting: bool = True) -> FileFacts:
     """Write a table as an IPC stream of exactly one record batch, which may have no rows."""
     # combine_chunks copies even what is one chunk
-    columns = [c.chunk(0) if c.num_chunks == 1 else c.combine_chunks() for c in table.columns]
+    columns: list[Any] = [c.chunk(0) if c.num_chunks == 1 else c.combine_chunks() for c in table.columns]
     batch = pa.RecordBatch.from_arrays(columns, schema=table.schema)
     with (
         AtomicFile(path, lasting=lasting) as file,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yayi_data.errors import DataError, YayiError
-from yayi_train import checkpoint, data, engine, feed, run, skeleton, trace
+from yayi_train import agreement, checkpoint, data, feed, skeleton, trace
 from yayi_train.config import DataConfig
 from yayi_train.deepspeed_file import read_deepspeed
 from yayi_train.model import model_folder
@@ -29,19 +29,12 @@ def test_a_hub_id_that_the_hub_does_not_give(monkeypatch):
         model_folder("some/model")
 
 
-def test_a_process_without_a_gpu_of_its_own(monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    with refused("process 2 of this node has no GPU, there are 2; lower --num_gpus"):
-        engine._refuse_missing_devices()
-
-
 def test_ranks_that_see_other_data(monkeypatch):
-    monkeypatch.setattr(engine, "agree", lambda value: [value, "digest-of-another"])
-    start = SimpleNamespace(file=SimpleNamespace(digest="digest"), layout=(2, 8, 1))
-    with refused("rank 1 has other data or flags than rank 0 (digest-of-another, not digest (2, 8, 1))"):
-        run._agree(start)
+    monkeypatch.setattr(agreement, "agree", lambda value: [value, "data of another"])
+    start = SimpleNamespace(file=SimpleNamespace(digest="0123456789abcdef", total_steps=5), layout=(2, 8, 1))
+    seen = "data 0123456789ab, 2 processes x 8 rows x 1 passes, 5 steps"
+    with refused(f"rank 1 has data of another; rank 0 has {seen}: give every node the same data and flags"):
+        agreement.refuse_differences(start)
 
 
 def test_a_deepspeed_config_that_is_no_json(tmp_path):

@@ -2,7 +2,7 @@
 
 Run: python benchmarks/bench_train.py [--rounds N] [--threads N] [--vocabularies 32 152] [--shared FOLDER]
 
-A 4-layer, 256-wide Llama with random weights, in fp32, without gradient checkpointing. An optimizer step is the
+A 4-layer, 256-wide Llama with random weights, in fp32, no gradient checkpointing. An optimizer step is the
 same conversations for every contestant, and an epoch is one step. Each contestant is a process that waits
 for its turn; they take turns step by step, so that other load on the machine hits them alike. Times are of
 whole steps of the contestant's own loop, data and metrics included; the first step of each is not counted.
@@ -105,7 +105,7 @@ def watched(function: Callable[..., Any], name: str, spent: dict[str, float]) ->
 
 
 def padding_trainer(base: Path, packed: Path, folder: Path) -> None:
-    """transformers' Trainer as the YaYi repository uses it: padded batches, masks searched for, full logits."""
+    """transformers' Trainer as the YaYi repository uses it: padded, masks searched for, full logits."""
     from transformers import AutoTokenizer, DataCollatorForLanguageModeling, Trainer, TrainingArguments
 
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -247,7 +247,8 @@ def compare(vocabulary: int, names: list[str], folder: Path, given: argparse.Nam
     packed = make(vocabulary, folder, given)
     conversations, tokens, supervised = counts(packed)
     print(
-        f"\n{vocabulary}k vocabulary, {conversations} conversations a step ({tokens:,} tokens, {supervised:,} "
+        f"\n{vocabulary}k vocabulary, {conversations} conversations a step "
+        f"({tokens:,} tokens, {supervised:,} "
         f"supervised), {given.threads} threads, load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
@@ -342,7 +343,8 @@ def tell(
     vocabulary: int, steps: dict[str, list[dict[str, float]]], conversations: int, supervised: int
 ) -> None:
     print(
-        f"  {'':8} {'examples/s':>10} {'supervised tokens/s':>20} {'ours is faster by':>18} {'in CPU time':>12}"
+        f"  {'':8} {'examples/s':>10} {'supervised tokens/s':>20} "
+        f"{'ours is faster by':>18} {'in CPU time':>12}"
     )
     for name, taken in steps.items():
         middle = statistics.median(step["seconds"] for step in taken)

@@ -20,6 +20,9 @@ Choice = Literal["auto", "fast", "reference"]
 Flat = tuple[NDArray[np.int32], NDArray[np.int64]]
 """Ids of consecutive texts, and where each text's ids end."""
 
+Token = tuple[int, str]
+"""The id of a token, and its name."""
+
 _SAMPLE_CHARACTERS = 20_000
 _AGREES = "fastokens agrees with tokenizers on the fixed strings and on a sample"
 
@@ -28,7 +31,7 @@ class Engines:
     """Both engines of one tokenizer; `name` is the one that runs, `reason` says why.
 
     `added_ids` maps the added tokens that text may yield to their ids; `tokenizers` numbers them anew when it
-    loads a file from which others were taken out. `prefix_ids` and `suffix_ids` are what the tokenizer itself
+    loads a file from which others were taken out. `prefix` and `suffix` are what the tokenizer itself
     puts around a text.
     """
 
@@ -37,7 +40,7 @@ class Engines:
             fast = pool.submit(_load_fast, content) if choice != "reference" else None
             self._reference = _load_reference(content)
             self._fast, fault = fast.result() if fast else (None, "chosen with --tokenizer-engine")
-        self.prefix_ids, self.suffix_ids = _surroundings(self._reference)
+        self.prefix, self.suffix = _surroundings(self._reference)
         self._reference.post_processor = None  # it would only trim the spans
         self._reference_ids = _id_table(self._reference.token_to_id, added_ids)
         self._fast_ids = _id_table(self._fast.token_to_id, added_ids) if self._fast else None
@@ -102,13 +105,13 @@ def _load_fast(content: Json) -> tuple[fastokens.Tokenizer | None, str]:
     return fast, ""
 
 
-def _surroundings(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids that the post-processor puts before and after a text."""
+def _surroundings(tokenizer: tokenizers.Tokenizer) -> tuple[list[Token], list[Token]]:
+    """Return the tokens that the post-processor puts before and after a text."""
     encoded = tokenizer.encode("a")
-    special = encoded.special_tokens_mask
+    tokens, special = list(zip(encoded.ids, encoded.tokens, strict=True)), encoded.special_tokens_mask
     first = special.index(0)
     last = len(special) - special[::-1].index(0)
-    return encoded.ids[:first], encoded.ids[last:]
+    return tokens[:first], tokens[last:]
 
 
 def _id_table(id_of: Callable[[str], int | None], added_ids: Mapping[str, int]) -> NDArray[np.int32] | None:

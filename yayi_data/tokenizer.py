@@ -40,16 +40,18 @@ class Tokenizer:
         fault = tokenizer_json.fault(content, self.names.values())
         if fault:
             raise YayiError(f"this tokenizer.json cannot be used: {fault}")
-        self._json = tokenizer_json.with_control(content, list(self.names.values()))
-        reserved = tokenizer_json.reserved(self._json, self.names.values())
+        content = tokenizer_json.with_control(content, list(self.names.values()))
+        reserved = tokenizer_json.reserved(content, self.names.values())
         self.control_ids = {token: reserved[name] for token, name in self.names.items()}
-        content_only = tokenizer_json.content_only(self._json, reserved)
+        content_only = tokenizer_json.content_only(content, reserved)
         added_ids = {token["content"]: token["id"] for token in content_only["added_tokens"]}
         self._background = ThreadPoolExecutor(1)
         self._loading = self._background.submit(Engines, content_only, added_ids, engine)
-        self.fingerprint = tokenizer_json.fingerprint(self._json)
-        self._sizes = tokenizer_json.token_bytes(self._json)
-        self.reserved = self._marked(list(reserved.values()))
+        self.fingerprint = tokenizer_json.fingerprint(content)
+        self._sizes = tokenizer_json.token_bytes(content)
+        self._unknown = content["model"].get("unk_token")
+        self.reserved = self._marked(list(reserved.values()), tokenizer_json.unknown_id(content["model"]))
+        self._file = orjson.dumps(content)  # a sixth of what the parsed vocabulary takes
 
     @property
     def vocabulary(self) -> int:
@@ -67,22 +69,21 @@ class Tokenizer:
     @property
     def prefix_ids(self) -> list[int]:
         """What the tokenizer itself puts before a text."""
-        return self._engines.prefix_ids
+        return [number for number, _ in self._engines.prefix]
 
     @property
     def suffix_ids(self) -> list[int]:
         """What the tokenizer itself puts after a text."""
-        return self._engines.suffix_ids
+        return [number for number, _ in self._engines.suffix]
 
     @cached_property
     def token_bytes(self) -> NDArray[np.int32]:
         """The number of bytes of normalised text that each id covers, by id; 0 = cannot be told."""
         return self._sizes if self._bytes_tell_headers() else np.zeros_like(self._sizes)
 
-    def _marked(self, ids: list[int]) -> NDArray[np.bool_]:
+    def _marked(self, ids: list[int], unknown: int | None) -> NDArray[np.bool_]:
         table = np.zeros(self.vocabulary, np.bool_)
         table[ids] = True
-        unknown = tokenizer_json.unknown_id(self._json["model"])
         if unknown is not None:
             table[unknown] = False  # what the vocabulary cannot spell is data, not control
         return table
@@ -141,7 +142,7 @@ class Tokenizer:
     @cached_property
     def plain(self) -> tokenizers.Tokenizer:
         """The tokenizer as others see it: what `write` writes, as `tokenizers` reads it."""
-        return tokenizers.Tokenizer.from_str(orjson.dumps(self._json).decode())
+        return tokenizers.Tokenizer.from_str(self._file.decode())
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, control tokens written out."""
@@ -152,8 +153,7 @@ class Tokenizer:
 
         The files are tokenizer.json, tokenizer_config.json, chat_template.jinja and template.toml.
         """
-        names = tokenizer_json.names_of(self._json, self.prefix_ids + self.suffix_ids)
-        prefix, suffix = names[: len(self.prefix_ids)], names[len(self.prefix_ids) :]
+        prefix, suffix = ([name for _, name in part] for part in (self._engines.prefix, self._engines.suffix))
         chat = chat_template(self.template, self.names, "".join(prefix), "".join(suffix))
         end = self.names[self.template.end]
         config = {
@@ -161,13 +161,13 @@ class Tokenizer:
             "bos_token": prefix[0] if prefix else None,
             "eos_token": end,
             "pad_token": end,
-            "unk_token": self._json["model"].get("unk_token"),
+            "unk_token": self._unknown,
             "model_max_length": self._config.get("model_max_length"),
             "clean_up_tokenization_spaces": False,
             "chat_template": chat,
         }
         known = {key: value for key, value in config.items() if value is not None}
-        (folder / "tokenizer.json").write_bytes(orjson.dumps(self._json))
+        (folder / "tokenizer.json").write_bytes(self._file)
         (folder / "tokenizer_config.json").write_bytes(orjson.dumps(known, option=orjson.OPT_INDENT_2))
         (folder / "chat_template.jinja").write_text(chat, encoding="utf-8")
         (folder / "template.toml").write_text(template_toml(self.template), encoding="utf-8")

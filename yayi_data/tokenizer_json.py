@@ -100,13 +100,6 @@ def reserved(tokenizer: Json, control: Collection[str]) -> dict[str, int]:
     }
 
 
-def names_of(tokenizer: Json, ids: Sequence[int]) -> list[str]:
-    """Return the tokens that have these ids."""
-    found = {number: token for token, number in vocabulary(tokenizer["model"]).items() if number in ids}
-    found |= {token["id"]: token["content"] for token in tokenizer["added_tokens"]}
-    return [found[number] for number in ids]
-
-
 def unknown_id(model: Json) -> int | None:
     """Return the id that stands for what the model cannot spell, if it has one."""
     if "unk_id" in model:

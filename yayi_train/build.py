@@ -38,8 +38,9 @@ def build(
     engine = build_engine(model, config, start.layout, start.file.total_steps, universal=universal)
     step, unlogged = 0, metrics.Totals.zero(len(start.corpus.index.names))
     if last:
-        checkpoint.load(engine, last, trained_only=config.lora is not None, universal=universal)
-        step, unlogged = last.step, metrics.Totals.from_dict(last.unlogged)
+        with checkpoint.reading(last):
+            checkpoint.load(engine, last, trained_only=config.lora is not None, universal=universal)
+            step, unlogged = last.step, metrics.Totals.from_dict(last.unlogged)
     log = metrics.Log(start.folder, step, start.file.total_steps) if rank() == 0 else None
     return Trainee(start, engine, inputs), Progress(step, unlogged, log)
 

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import orjson
 
 from yayi_data.atomic import fsync_folder
-from yayi_data.console import say
+from yayi_data.console import one_line, say
 from yayi_data.errors import YayiError
 from yayi_train.ranks import rank
 
@@ -73,36 +75,57 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def last_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the last whole checkpoint of a run's folder; those that are not whole are named on stderr."""
+    for path in _numbered(folder):
+        found = _read(path)
+        if isinstance(found, str):
+            say(f"warning: {path} is not whole ({found}); it is not used")
+    whole = whole_checkpoints(folder)
+    return whole[-1] if whole else None
+
+
 def whole_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Return the whole checkpoints of a run's folder, oldest first; others are named on stderr and left."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        if not _NAME.fullmatch(path.name):
-            continue
-        fault = _fault(path)
-        if fault is None:
-            facts = orjson.loads((path / FACTS).read_bytes())
-            found.append(Checkpoint(**(facts | {"path": path})))
-        elif rank() == 0:
-            say(f"warning: {path} is not whole ({fault}); it is not used")
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+    """Return the whole checkpoints of a run's folder, oldest first."""
+    return [found for path in _numbered(folder) if isinstance(found := _read(path), Checkpoint)]
 
 
-def _fault(path: Path) -> str | None:
+def _numbered(folder: Path) -> list[Path]:
+    """Return the folders of all checkpoints, whole or not, oldest first."""
+    return sorted((path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name)), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("checkpoint-"))
+
+
+def _read(path: Path) -> Checkpoint | str:
+    """Return a checkpoint, or what about it is not whole."""
     try:
-        facts = orjson.loads((path / FACTS).read_bytes())
-        for name, size in facts["files"].items():
-            found = (path / name).stat().st_size
-            if found != size:
-                return f"{name} has {found} bytes, {size} were written"
-    except (OSError, ValueError, KeyError) as error:
+        found = Checkpoint(**(orjson.loads((path / FACTS).read_bytes()) | {"path": path}))
+        if found.step != _step(path) or not all(isinstance(getattr(found, n), kind) for n, kind in _KINDS):
+            return f"{FACTS} is missing or damaged"
+        for name, size in found.files.items():
+            there = (path / name).stat().st_size
+            if there != size:
+                return f"{name} has {there} bytes, {size} were written"
+    except (OSError, ValueError, TypeError) as error:
         return f"{getattr(error, 'filename', None) or FACTS} is missing or damaged"
-    return None
+    return found
+
+
+_KINDS: tuple[tuple[str, Any], ...] = (
+    ("world_size", int),
+    ("zero_stage", int),
+    ("eval_loss", float | None),
+    ("unlogged", dict),
+    ("files", dict),
+)
 
 
 def remove_partial(folder: Path) -> None:
     """Remove what a killed run left half-written or half-removed."""
-    for path in folder.glob("checkpoint-*.partial"):
+    for path in [*folder.glob("checkpoint-*.partial"), folder / "final.partial"]:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -113,13 +136,15 @@ def best(checkpoints: list[Checkpoint]) -> Checkpoint | None:
 
 
 def prune(folder: Path, limit: int, *, keep_best: bool) -> None:
-    """Keep the last `limit` whole checkpoints, and the best one beside them where asked."""
+    """Keep the last `limit` whole checkpoints and what is newer, and the best one beside them where asked."""
     checkpoints = whole_checkpoints(folder)
-    kept = best(checkpoints) if keep_best else None
-    for checkpoint in checkpoints[:-limit]:
-        if checkpoint is not kept:
-            doomed = checkpoint.path.with_name(checkpoint.path.name + ".partial")
-            checkpoint.path.rename(doomed)  # so that a kill amid the removal leaves nothing that looks whole
+    if len(checkpoints) <= limit:
+        return
+    oldest, kept = checkpoints[-limit].step, best(checkpoints) if keep_best else None
+    for path in _numbered(folder):
+        if _step(path) < oldest and not (kept and path == kept.path):
+            doomed = path.with_name(path.name + ".partial")
+            path.rename(doomed)  # so that a kill amid the removal leaves nothing that looks whole
             shutil.rmtree(doomed)
 
 
@@ -150,6 +175,28 @@ def _convert(source: Path, target: Path) -> None:
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2]
         raise YayiError(f"{source.parent}: cannot be converted for another number of ranks: {said}")
+
+
+@contextmanager
+def reading(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn what damaged files make torch and DeepSpeed raise into a YayiError that names the checkpoint.
+
+    The loss of another process and of memory are no fault of its files.
+    """
+    import torch
+
+    try:
+        yield
+    except (YayiError, torch.OutOfMemoryError, torch.distributed.DistError):
+        raise
+    except Exception as error:
+        if "gloo" in str(error):
+            raise
+        said = one_line(str(error).strip().partition("\n")[0])
+        raise YayiError(
+            f"{checkpoint.path}: cannot be loaded, its files are damaged or another version's "
+            f"({type(error).__name__}: {said}); remove it to use the one before"
+        ) from error
 
 
 def load(engine: Any, checkpoint: Checkpoint, *, trained_only: bool, universal: bool) -> None:

@@ -15,11 +15,15 @@ class _Rule(NamedTuple):
     minimum: float = -math.inf
 
 
+_SECTIONS = (
+    "activation_checkpointing", "aio", "bf16", "checkpoint", "comet", "comms_logger", "csv_monitor",
+    "data_types", "flops_profiler", "fp16", "optimizer", "optimizer/params", "scheduler", "scheduler/params",
+    "tensorboard", "timers", "wandb", "zero_optimization",
+)  # fmt: skip
+
 _RULES = (
-    _Rule("bf16", "an object"),
+    *(_Rule(section, "an object") for section in _SECTIONS),
     _Rule("bf16/enabled", "true or false"),
-    _Rule("checkpoint", "an object"),
-    _Rule("fp16", "an object"),
     _Rule("fp16/auto_cast", "true or false"),
     _Rule("fp16/consecutive_hysteresis", "true or false"),
     _Rule("fp16/enabled", "true or false"),
@@ -30,8 +34,6 @@ _RULES = (
     _Rule("fp16/min_loss_scale", "a whole number", 1),
     _Rule("gradient_accumulation_steps", "a whole number", 1),
     _Rule("gradient_clipping", "a number", 0),
-    _Rule("optimizer", "an object"),
-    _Rule("optimizer/params", "an object"),
     _Rule("optimizer/params/adam_w_mode", "true"),
     _Rule("optimizer/params/betas", "two numbers from 0 to below 1"),
     _Rule("optimizer/params/eps", "a number", 0),
@@ -39,8 +41,6 @@ _RULES = (
     _Rule("optimizer/params/torch_adam", "true or false"),
     _Rule("optimizer/params/weight_decay", "a number", 0),
     _Rule("optimizer/type", "a string"),
-    _Rule("scheduler", "an object"),
-    _Rule("scheduler/params", "an object"),
     _Rule("scheduler/params/cos_min_ratio", "a number", 0),
     _Rule("scheduler/params/last_batch_iteration", "a whole number"),
     _Rule("scheduler/params/total_num_steps", "a whole number", 1),
@@ -54,7 +54,6 @@ _RULES = (
     _Rule("train_batch_size", "a whole number", 1),
     _Rule("train_micro_batch_size_per_gpu", "a whole number", 1),
     _Rule("wall_clock_breakdown", "true or false"),
-    _Rule("zero_optimization", "an object"),
     _Rule("zero_optimization/offload_optimizer", "an object or null"),
     _Rule("zero_optimization/offload_param", "an object or null"),
     _Rule("zero_optimization/stage", "a whole number"),

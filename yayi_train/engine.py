@@ -23,7 +23,7 @@ NEVER = 10**12
 def start_processes() -> torch.device:
     """Join the processes of the run and return this one's device."""
     complete_environment()
-    _refuse_missing_devices()
+    _choose_device()
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -48,12 +48,19 @@ def import_deepspeed() -> Any:
     return deepspeed
 
 
-def _refuse_missing_devices() -> None:
+def _choose_device() -> None:
+    """Let a process that was given one GPU use it, as SLURM may give them out; refuse missing ones.
+
+    DeepSpeed's launcher names as many devices as it starts processes, there or not.
+    """
     count = torch.cuda.device_count()
-    if torch.cuda.is_available() and local_rank() >= count:
+    if not torch.cuda.is_available() or local_rank() < count:
+        return
+    if count != 1 or "," in os.environ.get("CUDA_VISIBLE_DEVICES", ""):
         raise YayiError(
             f"process {local_rank()} of this node has no GPU, there are {count}; lower --num_gpus"
         )
+    os.environ["LOCAL_RANK"] = "0"  # where DeepSpeed looks too
 
 
 @contextmanager

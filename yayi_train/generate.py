@@ -14,12 +14,13 @@ from yayi_data.convert import conversation
 from yayi_data.encode import encode
 from yayi_data.errors import DataError, YayiError
 from yayi_data.render import prompt
+from yayi_data.schema import explain
 from yayi_data.template import Template, load_template
 from yayi_data.tokenizer import Tokenizer, load_tokenizer
 from yayi_data.types import Conversation
 from yayi_train.attention import base_model
-from yayi_train.lora import load_adapter
-from yayi_train.model import generation_config, load_base, model_folder
+from yayi_train.lora import load_trained
+from yayi_train.model import generation_config, model_folder
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -73,16 +74,9 @@ def load_speaker(path_or_id: str, max_new_tokens: int | None = None, *, greedy: 
     if max_new_tokens is not None:
         settings.update(max_new_tokens=max_new_tokens)
     tokenizer = load_tokenizer(str(folder), template, "reference")
-    model = _load(folder).eval()
+    model = load_trained(folder).eval()
     base_model(model).generation_config = settings  # generate() fills the gaps of one from the other
     return Speaker(model, tokenizer, template, settings)
-
-
-def _load(folder: Path) -> Any:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    load = load_adapter if (folder / "adapter_config.json").is_file() else load_base
-    return load(folder, dtype, device)
 
 
 def prompt_ids(speaker: Speaker, asked: Conversation) -> list[int]:
@@ -121,6 +115,8 @@ def read_messages(file: Path) -> Iterator[Conversation]:
             for number, line in enumerate(content.split(b"\n"), 1)
             if line.strip()
         ]
+    if not values:
+        raise DataError(f"--messages {file}: holds nothing to answer; expected a list of messages a line")
     for place, value in values:
         yield _conversation(value, place)
 
@@ -143,6 +139,8 @@ def _conversation(value: Any, place: str) -> Conversation:
             raise DataError(f"{place}: message {number}: {fault}")
     if messages[-1]["role"] not in ("user", "tool"):
         raise DataError(f"{place}: the last message is the {messages[-1]['role']}'s; expected one to answer")
+    for breach in explain("messages", record):
+        raise DataError(f"{place}: /{'/'.join(map(str, breach.path))}: {breach.message}")
     return conversation(record, "messages")
 
 

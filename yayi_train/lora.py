@@ -1,8 +1,8 @@
 """LoRA: adapters that also learn the new tokens' rows, saved so that plain peft loads them, and merged."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from yayi_data.console import one_line
 from yayi_data.errors import YayiError
 from yayi_train.folders import new_folder
 from yayi_train.model import (
@@ -24,6 +25,7 @@ from yayi_train.model import (
 from yayi_train.vocabulary import Vocabulary, grow_vocabulary, written_vocabulary
 
 ALL_LINEAR = "all-linear"
+CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -127,31 +129,66 @@ def _equal(saved: Tensor, expected: Tensor | None) -> bool:
     return expected is not None and torch.equal(saved, expected.detach().cpu())
 
 
+def read_adapter(folder: Path) -> PeftConfig:
+    """Return the config of a LoRA adapter's folder; YayiError unless it is one with its weights beside it."""
+    path = folder / CONFIG
+    if not path.is_file():
+        found = "a whole model" if (folder / "config.json").is_file() else f"no {CONFIG}"
+        raise YayiError(
+            f"{folder}: found {found} there; expected an adapter, as `final` of a --lora-dim run is"
+        )
+    try:
+        config = PeftConfig.from_pretrained(folder)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise YayiError(f"{path}: not the config of an adapter: {one_line(str(error))}") from error
+    if not isinstance(config, LoraConfig) or not isinstance(config.base_model_name_or_path, str):
+        raise YayiError(f"{path}: not the config of a LoRA adapter with a base_model_name_or_path")
+    if not (folder / WEIGHTS).is_file():
+        raise YayiError(
+            f"{folder}: its {WEIGHTS} is missing; copy it there, and convert an adapter_model.bin, a pickle "
+            "that can run code when it is read, to safetensors first"
+        )
+    return config
+
+
 def load_adapter(folder: Path, dtype: torch.dtype, device: torch.device | str = "cpu") -> PeftModel:
     """Load an adapter on its base, grown to the vocabulary that it was trained with."""
     model = load_base(base_folder(folder), dtype, device)
     vocabulary = written_vocabulary(folder)
     if vocabulary is not None:
         grow_vocabulary(model, vocabulary)
-    with whole_files(folder):
-        return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+    with whole_files(folder), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        try:
+            return PeftModel.from_pretrained(model, folder, autocast_adapter_dtype=False)
+        except (RuntimeError, ValueError, UserWarning) as error:
+            raise YayiError(
+                f"{folder}: the adapter does not fit its base model: {one_line(str(error))}"
+            ) from error
+
+
+def load_trained(folder: Path) -> PreTrainedModel | PeftModel:
+    """Load a model, or an adapter on its base: in bf16 on the GPU where there is one, else in fp32."""
+    on_gpu = torch.cuda.is_available()
+    load = load_adapter if (folder / CONFIG).is_file() else load_base
+    return load(folder, torch.bfloat16 if on_gpu else torch.float32, "cuda" if on_gpu else "cpu")
 
 
 def base_folder(adapter: Path) -> Path:
     """Return the folder of an adapter's base model; YayiError where it is no longer there."""
-    base: Any = PeftConfig.from_pretrained(adapter).base_model_name_or_path
+    base = read_adapter(adapter).base_model_name_or_path
     try:
-        return model_folder(base or "")
+        return model_folder(base)
     except YayiError as error:
         raise YayiError(
-            f"{adapter}: its base model is not there ({error}); correct base_model_name_or_path in its "
-            "adapter_config.json"
+            f"{adapter}: its base model is not there ({error}); correct base_model_name_or_path "
+            f"in its {CONFIG}"
         ) from error
 
 
 def merge(adapter: Path, output: Path) -> None:
     """Write the model that an adapter makes of its base: added in fp32, then cast to the base's own type."""
+    dtype = read_config(base_folder(adapter)).dtype or torch.float32
     with new_folder(output) as folder:
-        dtype = read_config(base_folder(adapter)).dtype or torch.float32
         model = load_adapter(adapter, torch.float32).merge_and_unload(safe_merge=True)
         save_final(model.to(dtype), folder, adapter)

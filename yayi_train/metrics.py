@@ -61,15 +61,28 @@ class Totals:
 
 
 def cut_back(folder: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl after a step, and a line that was cut short."""
+    """Drop the lines of metrics.jsonl after a step, and those that are damaged or were cut short."""
     path = folder / METRICS
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and orjson.loads(line)["step"] <= step]
+    steps = [_step_of(line) for line in lines]
+    damaged = [number for number, found in enumerate(steps[:-1], start=1) if found is None]
+    if damaged:
+        say(f"warning: {path}:{damaged[0]} is no line of a run; dropped, {len(damaged)} such in all")
     partial = path.with_suffix(".partial")
+    kept = [line for line, found in zip(lines, steps, strict=True) if found is not None and found <= step]
     partial.write_bytes(b"".join(kept))
     partial.replace(path)
+
+
+def _step_of(line: bytes) -> int | None:
+    """Return the step of a whole line, None where there is none."""
+    try:
+        step = orjson.loads(line)["step"] if line.endswith(b"\n") else None
+    except (ValueError, TypeError, KeyError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 class Log:

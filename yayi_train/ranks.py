@@ -5,6 +5,8 @@ import io
 import os
 import socket
 
+from yayi_data.errors import YayiError
+
 
 def rank() -> int:
     """Return this process's number among all, 0 without a launcher."""
@@ -28,10 +30,28 @@ def first_alone_talks() -> contextlib.AbstractContextManager[object]:
 
 def complete_environment() -> None:
     """Set what a launcher would have set, for a single process started without one."""
-    if "RANK" in os.environ and "MASTER_ADDR" in os.environ:
+    if _numbered():
         return
+    refuse_unnumbered()
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     os.environ.update(alone, MASTER_PORT=str(_free_port()))
+
+
+def _numbered() -> bool:
+    return "RANK" in os.environ and "MASTER_ADDR" in os.environ
+
+
+def refuse_unnumbered() -> None:
+    """Raise YayiError for one of several processes that nobody gave a rank: each would train alone."""
+    if _numbered():
+        return
+    for name in ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+        if int(os.environ.get(name) or "1") > 1:
+            raise YayiError(
+                f"{name} is {os.environ[name]}, but RANK or MASTER_ADDR is not set, so each process would "
+                "train alone; start one task a node with `deepspeed --module yayi_train`, or set RANK, "
+                f"LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each (one alone: unset {name})"
+            )
 
 
 def _free_port() -> int:

@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from yayi_data.console import say
-from yayi_data.errors import YayiError
-from yayi_train.checkpoint import Checkpoint, remove_partial, whole_checkpoints
+from yayi_train.checkpoint import Checkpoint, last_checkpoint, remove_partial
 from yayi_train.flags import Flags
 from yayi_train.launcher import Launcher, end_with_parent, find_launcher
-from yayi_train.ranks import rank
-from yayi_train.run_folder import FINAL, remove_run
+from yayi_train.ranks import rank, refuse_unnumbered
+from yayi_train.run_folder import FINAL, lock_of, remove_run, take
 from yayi_train.start import Start, decide
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 def run(flags: Flags) -> None:
     """Train as the flags say, or continue the run in their folder; --dry-run only tells what it would do."""
+    refuse_unnumbered()
     launcher = find_launcher()
     start = decide(flags)
     if start.finished and not flags.dry_run:
@@ -65,17 +67,16 @@ def _train_together(
     start: Start, vocabulary: "Vocabulary", device: "torch.device", launcher: Launcher | None
 ) -> None:
     from yayi_train import loop
+    from yayi_train.agreement import first_decides, refuse_differences, refuse_unshared
     from yayi_train.build import build, export
 
-    _agree(start)
-    if rank() == 0:
-        _clear(start)
-    _agree(start)
-    trainee, progress = build(start, vocabulary, device, _last_checkpoint(start))
+    refuse_differences(start)
+    lock = lock_of(start.folder)
+    last = first_decides(lambda: _begin(start, lock))
+    refuse_unshared(start.folder)
+    trainee, progress = build(start, vocabulary, device, last)
     if rank() == 0:
         _announce(start, progress.step)
-        start.file.begin(progress.step, start.layout)
-        start.file.write(start.folder)
     loop.stop_on_signals()
     try:
         finished = loop.train(trainee, progress, launcher)
@@ -88,31 +89,21 @@ def _train_together(
         _say_once(f"stopped after step {progress.step}; the same command continues the run")
 
 
-def _agree(start: Start) -> None:
-    """Wait for every rank, and refuse ranks that see other data or another layout."""
-    from yayi_train.engine import agree
+def _begin(start: Start, lock: FileLock) -> Checkpoint | None:
+    """Take the folder, make room in it, note this start in run.json, and return the checkpoint to go on from.
 
-    seen = agree(f"{start.file.digest} {tuple(start.layout)}")
-    if len(set(seen)) > 1:
-        other = next(number for number, value in enumerate(seen) if value != seen[0])
-        raise YayiError(
-            f"rank {other} has other data or flags than rank 0 ({seen[other]}, not {seen[0]}); "
-            "give every node the same"
-        )
-
-
-def _clear(start: Start) -> None:
-    """Make room in the run's folder: for a new run, or of what a killed one left half-written."""
+    run.json comes before all else that a run writes, as a folder without it is not taken for a run's.
+    """
     start.folder.mkdir(parents=True, exist_ok=True)
+    take(lock, start.folder)
     if start.replaces:
         say(f"{start.folder}: the run that was here is replaced (--no-resume)")
         remove_run(start.folder)
     remove_partial(start.folder)
-
-
-def _last_checkpoint(start: Start) -> Checkpoint | None:
-    found = whole_checkpoints(start.folder)
-    return found[-1] if found else None
+    last = last_checkpoint(start.folder)
+    start.file.begin(last.step if last else 0, start.layout)
+    start.file.write(start.folder)
+    return last
 
 
 def _announce(start: Start, step: int) -> None:

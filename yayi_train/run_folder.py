@@ -3,17 +3,22 @@
 import platform
 import shutil
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import orjson
+from filelock import FileLock, Timeout
 
 from yayi_data.errors import YayiError
 from yayi_data.manifest import write_atomically
 from yayi_train.config import Config, from_dict, same_run
 from yayi_train.data import Layout
 
-RUN, FINAL = "run.json", "final"
+RUN, FINAL, LOCK = "run.json", "final", "run.lock"
+_BEFORE_RUN = ("data", LOCK, "run.*.tmp")
+"""What a killed start may have left in its folder before run.json was there."""
+
 _PACKAGES = ("yayi-tune", "torch", "transformers", "deepspeed", "peft", "tokenizers", "numpy", "pyarrow")
 
 
@@ -56,11 +61,35 @@ def read_run(folder: Path) -> RunFile | None:
     path = folder / RUN
     try:
         values = orjson.loads(path.read_bytes())
-        return RunFile(**(values | {"config": from_dict(values["config"])}))
+        return _checked(RunFile(**(values | {"config": from_dict(values["config"])})))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
         raise YayiError(f"{path}: is not a run of this yayi-train ({error}); use another folder") from None
+
+
+def _checked(file: RunFile) -> RunFile:
+    """Return `file`; ValueError where a value is not what RunFile says, as in a file that somebody edited."""
+    for name, kind in _KINDS.items():
+        if type(getattr(file, name)) is not kind:
+            raise ValueError(f"{name} is no {kind.__name__}")
+    numbers: list[object] = list(file.epoch_steps)
+    for start in file.starts:
+        numbers += [start[key] for key in ("step", *Layout._fields)]
+    if not all(type(number) is int for number in numbers):
+        raise ValueError("starts or epoch_steps hold something else than numbers")
+    return file
+
+
+_KINDS = {
+    "data": str,
+    "digest": str,
+    "global_rows": int,
+    "total_steps": int,
+    "versions": dict,
+    "starts": list,
+    "epoch_steps": list,
+}
 
 
 def versions() -> dict[str, str]:
@@ -109,11 +138,27 @@ def refuse_foreign(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise YayiError(f"{folder}: is a file; --local-output-dir is a folder")
     if folder.is_dir() and not (folder / RUN).exists():
-        others = sorted(path.name for path in folder.iterdir() if path.name != "data")
+        names = sorted(path.name for path in folder.iterdir())
+        others = [name for name in names if not any(fnmatch(name, known) for known in _BEFORE_RUN)]
         if others:
             raise YayiError(
                 f"{folder}: holds {others[0]} and no {RUN}, so it is not a run's folder; choose an empty one"
             )
+
+
+def lock_of(folder: Path) -> FileLock:
+    """Return the lock that a run holds on its folder from its start to its end."""
+    return FileLock(folder / LOCK, blocking=False)
+
+
+def take(lock: FileLock, folder: Path) -> None:
+    """Take the lock on a run's folder; YayiError where another start has it."""
+    try:
+        lock.acquire()
+    except Timeout:
+        raise YayiError(
+            f"{folder}: another start of this run is at work in it; wait for its end, or stop it first"
+        ) from None
 
 
 def remove_run(folder: Path) -> None:

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from yayi_train import attention
 from yayi_train.config import DataConfig
 from yayi_train.data import open_corpus, rows_of
 from yayi_train.evaluate import evaluate
-from yayi_train.lora import load_adapter
-from yayi_train.model import load_base, model_folder
+from yayi_train.lora import load_trained
+from yayi_train.model import model_folder
 from yayi_train.vocabulary import check_tokenizer
 
 
@@ -40,14 +37,8 @@ def score(path_or_id: str, data: DataConfig, rows: int) -> Score:
     folder = model_folder(path_or_id)
     corpus = open_corpus(Path(data.path), data, seed=0)
     check_tokenizer(folder, corpus.folder)
-    model = _load(folder)
+    model = load_trained(folder)
     inputs = attention.isolate(model) if data.packing else attention.plain
     totals = evaluate(model, inputs, corpus, rows_of(corpus, corpus.train, data, seed=0), rows)
     names = corpus.index.names
     return Score(totals.loss, totals.by_domain(names), int(totals.supervised.sum()))
-
-
-def _load(folder: Path) -> Any:
-    on_gpu = torch.cuda.is_available()
-    load = load_adapter if (folder / "adapter_config.json").is_file() else load_base
-    return load(folder, torch.bfloat16 if on_gpu else torch.float32, "cuda" if on_gpu else "cpu")

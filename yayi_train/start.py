@@ -63,6 +63,7 @@ def decide(flags: Flags) -> Start:
         total_steps=config.run.max_steps or order.total_steps(config.run.epochs),
         versions=versions(),
         starts=earlier.starts if earlier else [],
+        epoch_steps=order.counted,
     )
     return Start(folder, file, corpus, order, layout, replaces=there is not None and earlier is None)
 

@@ -42,9 +42,27 @@ def written_vocabulary(folder: Path) -> Vocabulary | None:
     if not path.is_file():
         return None
     try:
-        return Vocabulary(**orjson.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+        vocabulary = Vocabulary(**_object(path))
+    except TypeError as error:
         raise YayiError(f"{path}: not what yayi-train wrote: {one_line(str(error))}") from error
+    fault = _fault(vocabulary, id_count(read_tokenizer(folder)))
+    if fault:
+        raise YayiError(
+            f"{path}: not what yayi-train wrote: {fault}; copy it again from where it was trained"
+        )
+    return vocabulary
+
+
+def _fault(vocabulary: Vocabulary, ids: int) -> str | None:
+    """Tell what is wrong with a written vocabulary whose tokenizer has `ids` ids, None where it is fine."""
+    size: Any = vocabulary.size
+    if type(size) is not int or not 0 < size <= ids:
+        return f"size is {size!r}, expected a number up to the {ids} ids of the tokenizer beside it"
+    for name in ("new_ids", "missing"):
+        values = getattr(vocabulary, name)
+        if not isinstance(values, list) or not all(type(v) is int and 0 <= v < size for v in values):
+            return f"{name} is no list of ids below {size}"
+    return None
 
 
 def check_tokenizer(folder: Path, packed: Path) -> Vocabulary:

@@ -4,7 +4,15 @@ import orjson
 import pytest
 
 from yayi_train import checkpoint as checkpoints
-from yayi_train.checkpoint import Checkpoint, best, needs_universal, prune, remove_partial, whole_checkpoints
+from yayi_train.checkpoint import (
+    Checkpoint,
+    best,
+    last_checkpoint,
+    needs_universal,
+    prune,
+    remove_partial,
+    whole_checkpoints,
+)
 
 
 def write(folder: Path, step: int, eval_loss: float | None = None) -> Path:
@@ -14,6 +22,11 @@ def write(folder: Path, step: int, eval_loss: float | None = None) -> Path:
     (partial / "state" / "model.pt").write_bytes(b"x" * 100)
     checkpoints._publish(partial, Checkpoint(path, step, 2, 2, eval_loss, {"tokens": 0}))
     return path
+
+
+def change(path: Path, **facts: object) -> None:
+    file = path / "checkpoint.json"
+    file.write_bytes(orjson.dumps(orjson.loads(file.read_bytes()) | facts))
 
 
 def steps(folder: Path) -> list[int]:
@@ -39,18 +52,35 @@ def test_checkpoints_are_found_in_the_order_of_their_steps(tmp_path):
             lambda path: (path / "checkpoint.json").write_bytes(b'{"step"'),
             "checkpoint.json is missing or damaged",
         ),
+        (
+            lambda path: (path / "checkpoint.json").write_bytes(b"[1]"),
+            "checkpoint.json is missing or damaged",
+        ),
+        (lambda path: change(path, extra=1), "checkpoint.json is missing or damaged"),
+        (lambda path: change(path, step="2"), "checkpoint.json is missing or damaged"),
+        (lambda path: change(path, files=[]), "checkpoint.json is missing or damaged"),
     ],
 )
 def test_one_that_is_not_whole_is_passed_over_and_named(tmp_path, capsys, damage, said):
     write(tmp_path, 1)
     damage(write(tmp_path, 2))
-    assert steps(tmp_path) == [1]
+    assert last_checkpoint(tmp_path).step == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_damaged_one_is_pruned_in_its_turn_and_without_a_word(tmp_path, capsys):
+    for step in range(1, 5):
+        write(tmp_path, step)
+    (tmp_path / "checkpoint-2" / "checkpoint.json").unlink()
+    prune(tmp_path, 2, keep_best=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-4"]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_half_written_one_is_no_checkpoint_and_is_swept_away(tmp_path):
     write(tmp_path, 1)
     (tmp_path / "checkpoint-2.partial" / "state").mkdir(parents=True)
+    (tmp_path / "final.partial").mkdir()
     assert steps(tmp_path) == [1]
     remove_partial(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1"]

@@ -161,6 +161,7 @@ def nested(pointer: str, value: object) -> dict:
         ("optimizer", "AdamW", "an object"),
         ("optimizer", None, "an object"),
         ("scheduler", "cosine", "an object"),
+        ("tensorboard", True, "an object"),
         ("fp16", True, "an object"),
         ("bf16", True, "an object"),
         ("zero_optimization", [], "an object"),

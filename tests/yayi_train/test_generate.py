@@ -148,6 +148,14 @@ class TestMessages:
                 "m: the last message is the assistant's",
             ),
             ('[{"role": "user", "content": "a"}]\n{', "m:2: not valid JSON"),
+            ("", "m: holds nothing to answer"),
+            ("\n \n", "m: holds nothing to answer"),
+            (
+                '[{"role": "assistant", "tool_calls": [1]}, {"role": "tool", "content": "b"}]',
+                "m: /messages/0/tool",
+            ),
+            ('[{"role": "user", "content": 1, "tool_calls": [{}]}]', "m: /messages/0"),
+            ('{"tools": 1, "messages": [{"role": "user", "content": "a"}]}', "m: /tools: "),
         ],
     )
     def test_a_fault_is_told_with_its_place(self, tmp_path, text, told):

@@ -14,7 +14,7 @@ from yayi_data.template import load_template
 from yayi_data.tokenizer import load_tokenizer
 from yayi_train.attention import isolate
 from yayi_train.batch import make_batch
-from yayi_train.lora import WEIGHTS, inject, load_adapter, merge, save_adapter
+from yayi_train.lora import CONFIG, WEIGHTS, inject, load_adapter, load_trained, merge, save_adapter
 from yayi_train.loss import supervised_loss
 from yayi_train.vocabulary import Vocabulary, grow_vocabulary
 
@@ -200,6 +200,51 @@ class TestOneLlama:
         with pytest.raises(YayiError, match="exists: choose another --output"):
             merge(adapter, adapter)
         assert not list(tmp_path.glob("*.partial*"))
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            ("{", "not the config of an adapter: "),
+            ("[]", "not the config of an adapter"),
+            ("{}", "not the config of a"),
+            ('{"peft_type": "SHINY"}', "not the config of an adapter"),
+            ('{"peft_type": "LORA"}', "not the config of a LoRA adapter with a base_model_name_or_path"),
+            ('{"peft_type": "LORA", "base_model_name_or_path": 5}', "not the config of a LoRA adapter with"),
+            ('{"peft_type": "IA3", "base_model_name_or_path": "a/b"}', "not the config of a LoRA adapter"),
+        ],
+    )
+    def test_a_config_that_is_no_adapters_is_refused(self, adapter, tmp_path, content, told):
+        (adapter / CONFIG).write_text(content)
+        with pytest.raises(YayiError, match=f"adapter_config.json: {told}"):
+            merge(adapter, tmp_path / "merged")
+
+    def test_a_folder_that_is_no_adapter_is_refused(self, base, tmp_path):
+        with pytest.raises(YayiError, match=r"base: found a whole model there; expected an adapter"):
+            merge(base, tmp_path / "merged")
+        with pytest.raises(YayiError, match=r"found no adapter_config\.json there; expected an adapter"):
+            merge(tmp_path, tmp_path / "merged")
+
+    @pytest.mark.parametrize("pickled", [True, False])
+    def test_an_adapter_without_safetensors_is_refused_and_no_pickle_is_read(
+        self, adapter, tmp_path, pickled
+    ):
+        weights = load_file(adapter / WEIGHTS)
+        (adapter / WEIGHTS).unlink()
+        if pickled:
+            torch.save(weights, adapter / "adapter_model.bin")
+        for use in (load_trained, lambda folder: merge(folder, tmp_path / "merged")):
+            with pytest.raises(YayiError, match=r"its adapter_model\.safetensors is missing; .*a pickle"):
+                use(adapter)
+
+    def test_an_adapter_of_another_model_or_half_of_one_is_refused(self, adapter):
+        weights = load_file(adapter / WEIGHTS)
+        name = next(name for name in weights if "lora_A" in name)
+        save_file(weights | {name: weights[name][:, :3].contiguous()}, adapter / WEIGHTS)
+        with pytest.raises(YayiError, match="the adapter does not fit its base model"):
+            load_trained(adapter)
+        save_file({n: weight for n, weight in weights.items() if n != name}, adapter / WEIGHTS)
+        with pytest.raises(YayiError, match="the adapter does not fit its base model: Found missing"):
+            load_trained(adapter)
 
     def test_a_merge_that_fails_leaves_nothing(self, base, adapter, tmp_path):
         (adapter / "adapter_model.safetensors").write_bytes(b"cut")

@@ -37,6 +37,14 @@ def test_metrics_are_cut_back_to_a_step_and_a_half_line_falls_away(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 2]
 
 
+def test_damaged_lines_are_dropped_and_told(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step":1}\n\0\0\n[1]\n{"step":"2"}\n{}\n{"step":2}\n')
+    cut_back(tmp_path, 2)
+    assert path.read_bytes() == b'{"step":1}\n{"step":2}\n'
+    assert "metrics.jsonl:2 is no line of a run; dropped, 4 such in all" in capsys.readouterr().err
+
+
 def line(step: int, loss: float) -> dict:
     return {"step": step, "epoch": 1.0, "loss": loss, "lr": 1e-3, "grad_norm": None, "tokens": 1,
             "supervised_tokens": 1, "tokens_per_second": 1.0, "loss_by_domain": {"媒体": loss}}  # fmt: skip

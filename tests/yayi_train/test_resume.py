@@ -9,6 +9,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from filelock import FileLock
+
+from yayi_train.flags import Flags
+from yayi_train.start import decide
 
 
 def lines(run: Path) -> list[dict]:
@@ -89,6 +93,17 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(train, undistu
     assert [s["step"] for s in orjson.loads((folder / "run.json").read_bytes())["starts"]] == [0, 4]
 
 
+def test_a_checkpoint_damaged_at_its_size_is_named_with_the_way_on(attempt, killed, tmp_path):
+    folder = Path(shutil.copytree(killed, tmp_path / "out"))
+    state = next((folder / "checkpoint-8" / "state").glob("mp_rank_00*"))
+    state.write_bytes(bytes(state.stat().st_size))
+    ended = attempt(*FLAGS, ranks=2, folder=folder)
+    assert ended.codes == [2, 2]
+    assert "checkpoint-8: cannot be loaded" in ended.err[0]
+    assert "remove it to use the one before" in ended.err[0]
+    assert "Traceback" not in "".join(ended.err)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_the_step_and_saves(train, undisturbed, number, tmp_path):
     folder = tmp_path / "out"
@@ -111,6 +126,24 @@ def test_a_signal_ends_a_rank_that_still_waits_for_the_others(attempt, tmp_path)
 
     ended = attempt(*FLAGS, ranks=2, folder=tmp_path / "out", signals=ask)
     assert ended.codes == [-signal.SIGTERM, -signal.SIGKILL]
+
+
+def test_a_second_start_in_a_folder_at_work_is_refused_on_every_rank(attempt, killed):
+    before = {path: path.stat().st_mtime_ns for path in killed.rglob("*") if path.name != "run.lock"}
+    with FileLock(killed / "run.lock"):
+        ended = attempt(*FLAGS, ranks=2, folder=killed)
+    assert ended.codes == [2, 2]
+    assert "another start of this run is at work in it" in ended.err[0]
+    assert {path: path.stat().st_mtime_ns for path in killed.rglob("*") if path.name != "run.lock"} == before
+
+
+def test_a_start_keeps_the_steps_of_the_epochs_that_were_counted(packed, model, killed):
+    flags = Flags(
+        data_path=str(packed), input_model=str(model), local_output_dir=killed, per_device_train_batch_size=2,
+        max_steps=14, test_size=5, seq_len=512, lr=1e-3, scheduler="constant", gradient_checkpointing=False,
+    )  # fmt: skip
+    start = decide(flags)
+    assert start.file.epoch_steps == orjson.loads((killed / "run.json").read_bytes())["epoch_steps"] != []
 
 
 def test_a_finished_run_is_left_alone(attempt, undisturbed):

@@ -1,13 +1,23 @@
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from yayi_data.errors import YayiError
 from yayi_train.config import resolve
 from yayi_train.data import Layout
 from yayi_train.flags import Flags
-from yayi_train.run_folder import RunFile, layout_for, read_run, refuse_foreign, refuse_other_run, remove_run
+from yayi_train.run_folder import (
+    RunFile,
+    layout_for,
+    lock_of,
+    read_run,
+    refuse_foreign,
+    refuse_other_run,
+    remove_run,
+    take,
+)
 
 CONFIG = resolve(
     Flags(data_path="d", input_model="m", local_output_dir=Path("o"), per_device_train_batch_size=4)
@@ -29,6 +39,21 @@ def test_a_run_reads_back_as_it_was_written(tmp_path):
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"config": {}}'])
 def test_a_run_file_that_is_none_is_refused(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(YayiError, match=r"run\.json|config: "):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"global_rows": "8"}, {"total_steps": None}, {"data": 3}, {"starts": {}}, {"starts": [{}]},
+        {"starts": ["x"]}, {"epoch_steps": ["9"]}, {"config": []},
+    ],
+)  # fmt: skip
+def test_a_run_file_with_other_types_is_refused_in_a_sentence(tmp_path, changes):
+    run().write(tmp_path)
+    file = tmp_path / "run.json"
+    file.write_bytes(orjson.dumps(orjson.loads(file.read_bytes()) | changes))
     with pytest.raises(YayiError, match=r"run\.json|config: "):
         read_run(tmp_path)
 
@@ -74,6 +99,21 @@ def test_a_folder_with_other_things_in_it_is_not_written_into(tmp_path):
     with pytest.raises(YayiError, match="is a file"):
         refuse_foreign(tmp_path / "thesis.tex")
     refuse_foreign(tmp_path / "new")
+
+
+def test_what_a_killed_start_left_before_run_json_is_not_foreign(tmp_path):
+    for name in ("data", "run.lock", "run.json.12-ab.tmp"):
+        (tmp_path / name).touch()
+    refuse_foreign(tmp_path)
+
+
+def test_a_folder_has_one_start_at_a_time(tmp_path):
+    first = lock_of(tmp_path)
+    take(first, tmp_path)
+    with pytest.raises(YayiError, match="another start of this run is at work"):
+        take(lock_of(tmp_path), tmp_path)
+    first.release()
+    take(lock_of(tmp_path), tmp_path)
 
 
 def test_replacing_a_run_leaves_what_is_not_its_own(tmp_path):

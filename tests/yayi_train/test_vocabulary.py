@@ -86,9 +86,9 @@ class TestCheck:
         assert check_tokenizer(packed / "tokenizer", packed).new_ids == []
 
     def test_a_prepared_model_remembers_what_is_new(self, packed):
-        Vocabulary(507, [503, 504], []).write(packed / "tokenizer")
+        Vocabulary(504, [502, 503], []).write(packed / "tokenizer")
         found = check_tokenizer(packed / "tokenizer", packed)
-        assert (found.new_ids, found.missing) == ([503, 504], [])
+        assert (found.new_ids, found.missing) == ([502, 503], [])
 
     @pytest.mark.parametrize(
         ("change", "told"),
@@ -122,4 +122,19 @@ class TestCheck:
 def test_a_damaged_note_of_the_vocabulary_is_named(tmp_path):
     (tmp_path / "yayi.json").write_text('{"size": 5, "surprise": 1}')
     with pytest.raises(YayiError, match=r"yayi\.json: not what yayi-train wrote"):
+        written_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": 99999999}, {"size": "a"}, {"size": True}, {"size": 0}, {"new_ids": 5}, {"new_ids": ["a"]},
+     {"missing": [-1]}, {"missing": [400, 500]}],
+)  # fmt: skip
+def test_a_note_that_does_not_fit_its_tokenizer_is_refused(byte_level, tmp_path, change):
+    (tmp_path / "tokenizer.json").write_bytes((byte_level / "tokenizer.json").read_bytes())
+    note = {"size": 450, "new_ids": [449], "missing": [449]}
+    (tmp_path / "yayi.json").write_text(json.dumps(note))
+    assert written_vocabulary(tmp_path) == Vocabulary(**note)
+    (tmp_path / "yayi.json").write_text(json.dumps(note | change))
+    with pytest.raises(YayiError, match=rf"yayi\.json: not what yayi-train wrote: {next(iter(change))} is "):
         written_vocabulary(tmp_path)

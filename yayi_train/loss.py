@@ -119,11 +119,10 @@ class _SummedLoss(torch.autograd.Function):
             torch.zeros_like(t, dtype=torch.float32) if needed and t is not None else None
             for t, needed in zip(inputs, ctx.needs_input_grad, strict=True)
         ]
-        step = max(1, min(CHUNK_LOGITS // len(weight), len(labels)))
-        room = [hidden.new_empty(step, len(weight), dtype=kind) for kind in (weight.dtype, torch.float32)]
+        step = max(1, CHUNK_LOGITS // len(weight))
         for start in range(0, len(labels), step):
             part = slice(start, start + step)
-            log_p = _log_probabilities(hidden[part], (weight, bias, rows, ids), room)
+            log_p = _log_probabilities(hidden[part], weight, bias, rows, ids)
             losses[part] = -log_p.gather(1, labels[part, None]).squeeze(1)
             if any(ctx.needs_input_grad):
                 slopes = log_p.exp_()
@@ -145,19 +144,12 @@ _summed_loss = cast("Callable[..., tuple[Tensor, Tensor]]", _SummedLoss.apply)
 
 
 def _log_probabilities(
-    hidden: Tensor,
-    head: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
-    room: list[Tensor],
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, rows: Tensor | None, ids: Tensor | None
 ) -> Tensor:
-    """Return fp32 log probabilities (n, vocabulary), made in `room`, whose pages every chunk then shares."""
-    weight, bias, rows, ids = head
-    logits, log_p = (one[: len(hidden)] for one in room)
-    torch.mm(hidden, weight.T, out=logits)
-    if bias is not None:
-        logits += bias
+    logits = torch.nn.functional.linear(hidden, weight, bias)
     if rows is not None and ids is not None:
         logits[:, ids] = hidden @ rows.T
-    return torch.log_softmax(logits, dim=-1, dtype=torch.float32, out=log_p)
+    return torch.log_softmax(logits, dim=-1, dtype=torch.float32)
 
 
 def _add_gradients(

@@ -1,9 +1,10 @@
 """Memory of Bloom's 250,880-row head: ours beside full logits, forward and backward of 2,048 tokens.
 
-Run: python benchmarks/bench_head.py [--positions N]
+Run: python benchmarks/bench_head.py [--positions N] [--precisions fp32 bf16]
 
 One layer of bloomz-560m's width (1,024) with its tied head and random weights; half of the tokens are
 supervised. Each measurement is a process of its own; memory is what it held at its peak beyond the model.
+bf16 takes very long on a CPU without its instructions.
 """
 
 import argparse
@@ -55,6 +56,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--positions", type=int, default=2048)
+    parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=["fp32", "bf16"])
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
@@ -62,7 +64,7 @@ def main() -> None:
         return
     print(f"{ROWS:,} x {WIDTH:,} head, {given.positions:,} tokens, half of them supervised", flush=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    for precision in ("fp32", "bf16"):
+    for precision in given.precisions:
         for way in ("ours", "full logits"):
             command = [sys.executable, __file__, "--positions", str(given.positions)]
             subprocess.run([*command, "--part", way, precision], check=True, env=environment)

@@ -229,8 +229,11 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=64, help="conversations an optimizer step")
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[32, 152], choices=[32, 152])
     parser.add_argument("--shared", type=Path, default=SHARED)
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 32 conversations")
     parser.add_argument("--contestant", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.quick:
+        given.rounds, given.examples = 2, 32
     if given.contestant:
         name, *folders = given.contestant
         CONTESTANTS[name](*map(Path, folders))

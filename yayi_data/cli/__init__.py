@@ -11,6 +11,7 @@ import typer
 
 from yayi_data import __version__
 from yayi_data.cli.convert import convert
+from yayi_data.cli.dedup import dedup
 from yayi_data.cli.export import export
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command()(validate)
 app.command()(rules)
 app.command()(convert)
+app.command()(dedup)
 app.command()(pack)
 app.command()(inspect)
 app.command()(verify)

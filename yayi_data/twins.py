@@ -1,0 +1,104 @@
+"""Which records repeat an earlier one, exactly or nearly: a greedy walk in the order of the input.
+
+A record is dropped where one that is kept before it is equal or near enough, so that what is dropped always
+has a kept twin that is itself alike (chains of likeness drop nothing further).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yayi_data.near import Bands, Grams, Signatures, band_keys, jaccard
+
+_SIGMAS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """For each record its kept twin (-1: it is kept itself), how alike they are, whether they are equal."""
+
+    twin: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    exact: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How to search: the threshold, the bands, how many of the first records stay whatever they are like."""
+
+    threshold: float
+    bands: Bands
+    staying: int = 0
+
+
+def find_twins(
+    digests: NDArray[np.uint64], found: Signatures, grams_of: Callable[[int], Grams], search: Search
+) -> Twins:
+    """Return the twin of every record; the earliest kept one where several are near enough.
+
+    `digests` has two numbers a record, equal where the texts are; `grams_of` gives the grams of a record.
+    """
+    n = len(digests)
+    heads = _heads(digests)
+    firsts = np.flatnonzero(heads == np.arange(n))
+    twin, similarity = np.full(n, -1, np.int64), np.ones(n)
+    walk = _Walk(found[firsts], search.bands, search.threshold, lambda i: grams_of(int(firsts[i])))
+    for i, ordinal in enumerate(firsts.tolist()):
+        near = None if ordinal < search.staying else walk.near(i)
+        if near is None:
+            walk.keep(i)
+        else:
+            twin[ordinal], similarity[ordinal] = firsts[near[0]], near[1]
+    # What equals a kept record is its twin; what equals a dropped one shares that one's twin.
+    exact = (heads != np.arange(n)) & (twin[heads] < 0)
+    twin = np.where(exact, heads, twin[heads])
+    twin[: search.staying], exact[: search.staying] = -1, False
+    return Twins(twin, similarity[heads], exact)
+
+
+def _heads(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return for each record the first that is equal to it."""
+    keys = np.ascontiguousarray(digests).view("V16").ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    heads: NDArray[np.int64] = first[inverse]
+    return heads
+
+
+class _Walk:
+    """The kept records so far, by bucket."""
+
+    def __init__(
+        self, found: Signatures, bands: Bands, threshold: float, grams_of: Callable[[int], Grams]
+    ) -> None:
+        self.found, self.threshold, self.grams_of = found, threshold, grams_of
+        self.keys = np.ascontiguousarray(band_keys(found, bands).T)
+        self.kept: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        # What a signature estimates is off by more than this once in a thousand.
+        self.least = bands.slots * threshold - _SIGMAS * sqrt(bands.slots * threshold * (1 - threshold))
+
+    def near(self, i: int) -> tuple[int, float] | None:
+        """Return the earliest kept record that is near enough to record i, and how near."""
+        candidates = {j for bucket in self._buckets(i) for j in self.kept.get(bucket, ())}
+        if not candidates:
+            return None
+        sorted_ones = np.array(sorted(candidates))
+        agree = np.count_nonzero(self.found[sorted_ones] == self.found[i], axis=1)
+        for j in sorted_ones[agree >= self.least].tolist():
+            similarity = jaccard(self.grams_of(i), self.grams_of(j))
+            if similarity >= self.threshold:
+                return j, similarity
+        return None
+
+    def keep(self, i: int) -> None:
+        """Let later records find record i."""
+        for bucket in self._buckets(i):
+            self.kept[bucket].append(i)
+
+    def _buckets(self, i: int) -> list[tuple[int, int]]:
+        keys = self.keys[i]
+        at = np.flatnonzero(keys >= 0)
+        return list(zip(at.tolist(), keys[at].tolist(), strict=True))

@@ -4,7 +4,7 @@ Signatures are MinHash (rensa, in Rust), cut into bands: records that agree in a
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ GRAM = 5
 _SLOTS = 128  # the most numbers of a signature
 _RECALL = 0.99  # of pairs that are exactly as alike as the threshold
 _SEED = 20
+_HELD = 1 << 22  # grams: 32 MB
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 _PAD = "\x00"  # makes up what a text lacks to one gram; no normalised text holds it beside letters
@@ -89,6 +90,25 @@ def _grams_of(texts: Sequence[str]) -> tuple[Grams, NDArray[np.uint64]]:
         inside[ends - i] = False  # such a gram would reach into the next text
     offsets = np.concatenate(([0], ends - (GRAM - 1) * np.arange(1, len(ends) + 1)))
     return hashes[inside[: len(hashes)]], offsets.astype(np.uint64)
+
+
+class HeldGrams:
+    """The grams of texts by number, of which the last ones asked for are held."""
+
+    def __init__(self, text_of: Callable[[int], str]) -> None:
+        self._text_of = text_of
+        self._held: dict[int, Grams] = {}
+        self._total = 0
+
+    def of(self, i: int) -> Grams:
+        """Return the grams of text i."""
+        if i not in self._held:
+            if self._total > _HELD:
+                self._held.clear()
+                self._total = 0
+            self._held[i] = grams(self._text_of(i))
+            self._total += len(self._held[i])
+        return self._held[i]
 
 
 def band_keys(found: Signatures, bands: Bands) -> NDArray[np.int32]:

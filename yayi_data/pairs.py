@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from yayi_data.console import one_line
-from yayi_data.dedup import REASONS, Deduped, DedupOptions, Pair
+from yayi_data.dedup import DedupOptions, ledger_path
+from yayi_data.kept import REASONS, Deduped, Pair
 
 _LEAD = 12  # characters shown of what both texts begin with
 
@@ -43,7 +44,7 @@ def _counts(result: Deduped, options: DedupOptions) -> Iterator[str]:
     for reason, count in result.dropped.most_common():
         yield f"  {reason:{wide}}  {count:>8,}"
     if result.dropped:
-        yield f"The line and the twin of each: {one_line(str(result.ledger))}"
+        yield f"The line and the twin of each: {one_line(str(ledger_path(options)))}"
 
 
 def _place(place: dict[str, object]) -> str:

@@ -1,31 +1,22 @@
-"""What tells records apart and where each stands: 50 bytes and a signature a record, never its text.
-
-Partitions are read by any number of processes; texts are read again from the file where one is needed.
-"""
+"""What tells records apart: a hash and a signature of the compared text, by any number of processes."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
-import orjson
 import xxhash
 from numpy.typing import NDArray
 
 from yayi_data.convert import FROM
 from yayi_data.domains import Registry, load_registry
 from yayi_data.errors import ConversionError, DataError
-from yayi_data.near import Bands, Grams, Signatures, grams, normalised, signatures
-from yayi_data.read import Partition, Source, chunks, partitions
+from yayi_data.near import Bands, Signatures, normalised, signatures
+from yayi_data.places import Places, joined_places, places_in, size_of
+from yayi_data.read import Partition, chunks
 from yayi_data.runner import run
 from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import ERRORS, check
-
-JOB_BYTES = 4 << 20
-_HELD = 1 << 22  # grams that are kept for the next comparison: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +33,18 @@ class Drop:
 class Prints:
     """The sound records in the order of the input: parallel arrays; and those with an error.
 
-    A record is `length` bytes from `start` of its source; `digest` is two numbers, equal where the compared
-    texts are; `warnings` tell of errors between records, which cost none.
+    `digest` has two numbers a record, equal where the compared texts are; `warnings` tell of errors between
+    records, which cost none.
     """
 
-    source: NDArray[np.int32]
-    record: NDArray[np.int64]
-    line: NDArray[np.int64]
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
+    places: Places
     digest: NDArray[np.uint64]
     signature: Signatures
     drops: list[Drop] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.line)
+        return len(self.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +75,22 @@ def compared_text(talk: Conversation, registry: Registry) -> str:
     return normalised("\n".join(said))
 
 
-def spooled(source: Source, first: int, spool: Path) -> list[Partition]:
-    """Cut a source into partitions whose records can be read again by their byte range."""
-    return partitions(source, first, JOB_BYTES, spool)[0]
-
-
 def print_records(
-    parts: Sequence[tuple[Partition, str]], reading: Reading, advance: Callable[[int], None]
+    parts: Sequence[Partition], dialects: Sequence[str], reading: Reading, advance: Callable[[int], None]
 ) -> Prints:
-    """Read the partitions, each with its dialect, and return the prints of their records in order.
+    """Read partitions, whose sources have these dialects, and return the prints of their records in order.
 
-    Raises DataError at the first record with an error unless such records are to be dropped.
+    Raises DataError at the first record with an error unless such records are to be dropped. `advance` is
+    told of the bytes done.
     """
-    jobs = [_Job(part, dialect, reading.bands, reading.on_problem) for part, dialect in parts]
-    workers = min(reading.workers, len(jobs))
-    found = []
-    for job, made in zip(
-        jobs, run(_print_part, jobs, workers, partial(load_registry, reading.domains)), strict=True
+    jobs = [_Job(part, dialects[part.source.index], reading.bands, reading.on_problem) for part in parts]
+    found: list[Prints] = []
+    for made in run(
+        _print_part, jobs, min(reading.workers, len(jobs)), partial(load_registry, reading.domains)
     ):
-        advance(_size(job.partition))
+        advance(size_of(jobs[len(found)].partition))
         found.append(made)
     return _joined(found)
-
-
-def _size(part: Partition) -> int:
-    return (part.end if part.end >= 0 else part.source.size or part.start) - part.start
 
 
 def _print_part(registry: Registry, job: _Job) -> Prints:
@@ -121,34 +99,29 @@ def _print_part(registry: Registry, job: _Job) -> Prints:
 
 
 def _print_chunk(registry: Registry, job: _Job, chunk: Chunk) -> Prints:
-    source, drops = job.partition.source, []
-    checked = check(chunk, source, job.dialect, ERRORS)
+    checked = check(chunk, job.partition.source, job.dialect, ERRORS)
     if checked.problems and job.on_problem == "fail":
-        raise DataError(_told(checked.problems[0]) + _LEAVE)
+        raise DataError(f"{_told(checked.problems[0])}{_LEAVE}")
     reasons = {problem.record: problem.rule for problem in reversed(checked.problems)}
-    at: list[int] = []
-    texts: list[str] = []
+    texts: dict[int, str] = {}
+    drops = []
     for i, value in enumerate(checked.values):
         try:
             if value is not None:
-                texts.append(compared_text(FROM[job.dialect](value), registry))
-                at.append(i)
+                texts[i] = compared_text(FROM[job.dialect](value), registry)
                 continue
             reason = reasons[chunk.number + i]
         except ConversionError as error:
             reason = error.reason
             if job.on_problem == "fail":
-                raise DataError(f"{source.path}:{chunk.lines[i]}: {reason} {error}{_LEAVE}") from None
-        drops.append(Drop(source.index, chunk.number + i, chunk.lines[i], reason))
-    digests = [xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass")) for text in texts]
+                place = f"{job.partition.source.path}:{chunk.lines[i]}"
+                raise DataError(f"{place}: {reason} {error}{_LEAVE}") from None
+        drops.append(Drop(chunk.source, chunk.number + i, chunk.lines[i], reason))
+    digests = [xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass")) for text in texts.values()]
     return Prints(
-        source=np.full(len(at), source.index, np.int32),
-        record=np.array(at, np.int64) + chunk.number,
-        line=np.array([chunk.lines[i] for i in at], np.int64),
-        start=np.array([chunk.starts[i] for i in at], np.int64),
-        length=np.array([len(chunk.raws[i]) for i in at], np.int64),
+        places=places_in(chunk, list(texts)),
         digest=np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2),
-        signature=signatures(texts, job.bands),
+        signature=signatures(list(texts.values()), job.bands),
         drops=drops,
         warnings=[_told(problem) for problem in checked.problems if problem.record is None],
     )
@@ -159,77 +132,14 @@ _LEAVE = "; --on-problem drop leaves such records out"
 
 def _told(problem: Problem) -> str:
     place = f"{problem.path}:{problem.line}:{problem.column}"
-    return f"{place}: {problem.rule} {problem.pointer} {problem.message}"
-
-
-_COLUMNS = ("source", "record", "line", "start", "length", "digest", "signature")
+    return " ".join(filter(None, (f"{place}:", problem.rule, problem.pointer, problem.message)))
 
 
 def _joined(parts: Sequence[Prints]) -> Prints:
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS
-    }
-    drops = [drop for part in parts for drop in part.drops]
-    return Prints(**columns, drops=drops, warnings=[told for part in parts for told in part.warnings])
-
-
-class Records:
-    """Reads records again by their byte range, and holds the grams of the last ones that were compared."""
-
-    def __init__(
-        self, prints: Prints, sources: Sequence[Source], dialects: Sequence[str], registry: Registry
-    ):
-        self.prints, self.sources, self.dialects, self.registry = prints, sources, dialects, registry
-        self._files = ExitStack()
-        self._opened: dict[int, BinaryIO] = {}
-        self._grams: dict[int, Grams] = {}
-        self._held = 0
-
-    def raw(self, i: int) -> bytes:
-        """Return a record's bytes; DataError where its file is shorter now."""
-        prints, number = self.prints, int(self.prints.source[i])
-        file = self._opened.get(number)
-        if file is None:
-            path = Path(self.sources[number].location)
-            file = self._opened[number] = self._files.enter_context(path.open("rb"))
-        file.seek(int(prints.start[i]))
-        raw = file.read(int(prints.length[i]))
-        if len(raw) < prints.length[i]:
-            raise self._changed(i)
-        return raw
-
-    def text(self, i: int) -> str:
-        """Return the text of a record as it is compared."""
-        number = int(self.prints.source[i])
-        try:
-            value = orjson.loads(self.raw(i))
-            text = compared_text(FROM[self.dialects[number]](value), self.registry)
-        except (ValueError, LookupError, TypeError) as error:
-            raise self._changed(i) from error
-        return text
-
-    def grams(self, i: int) -> Grams:
-        """Return the grams of a record's text."""
-        if i not in self._grams:
-            found = grams(self.text(i))
-            if self._held > _HELD:
-                self._grams.clear()
-                self._held = 0
-            self._grams[i] = found
-            self._held += len(found)
-        return self._grams[i]
-
-    def place(self, i: int) -> dict[str, Any]:
-        """Return path, line and record as the ledger names them."""
-        prints = self.prints
-        path = self.sources[int(prints.source[i])].path
-        return {"path": path, "line": int(prints.line[i]), "record": int(prints.record[i])}
-
-    def close(self) -> None:
-        """Close the files."""
-        self._files.close()
-
-    def _changed(self, i: int) -> DataError:
-        return DataError(
-            f"{self.sources[int(self.prints.source[i])].path}: changed while it was read: run again"
-        )
+    return Prints(
+        places=joined_places([part.places for part in parts]),
+        digest=np.concatenate([part.digest for part in parts]),
+        signature=np.concatenate([part.signature for part in parts]),
+        drops=[drop for part in parts for drop in part.drops],
+        warnings=[told for part in parts for told in part.warnings],
+    )

@@ -43,7 +43,7 @@ def test_the_first_of_a_group_is_kept_and_the_ledger_names_the_twin(tmp_path: Pa
         record("问一", near),
     )
     result = dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl", threshold=0.7))
-    assert lines(result.ledger) == [
+    assert lines(tmp_path / "kept.dropped.jsonl") == [
         {
             "reason": reason,
             "path": str(source),
@@ -156,7 +156,7 @@ def test_a_record_with_an_error_ends_the_run_or_is_dropped(tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"a\.jsonl:2:1: schema-missing .* --on-problem drop"):
         dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl"))
     result = dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl", on_problem="drop"))
-    assert [(drop["reason"], drop["line"]) for drop in lines(result.ledger)] == [
+    assert [(drop["reason"], drop["line"]) for drop in lines(tmp_path / "kept.dropped.jsonl")] == [
         ("schema-missing", 2),
         ("syntax", 3),
         ("exact-duplicate", 4),
@@ -202,7 +202,7 @@ def test_what_fails_late_leaves_the_old_output_and_nothing_else(
     def interrupted(*_: object) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("yayi_data.prints.Records.raw", interrupted)
+    monkeypatch.setattr("yayi_data.places.Records.raw", interrupted)
     with pytest.raises(KeyboardInterrupt):
         dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "kept.jsonl"]
@@ -215,7 +215,7 @@ def test_output_does_not_depend_on_workers_or_hash_seeds(
     made = [record(f"问题{i % 700}", f"{i % 650} 号" + LONG[i % 5 :] + str(i % 11)) for i in range(2000)]
     write(tmp_path / "a.jsonl", *made)
     code = (
-        "import sys, yayi_data.prints as p; p.JOB_BYTES = 50_000\n"
+        "import sys, yayi_data.places as p; p.JOB_BYTES = 50_000\n"
         "from pathlib import Path; from yayi_data.dedup import *\n"
         "dedup(DedupOptions(('a.jsonl',), Path(sys.argv[1]), workers=int(sys.argv[2])))"
     )

@@ -9,8 +9,7 @@ from rich.text import Text
 from yayi_data.console import one_line
 from yayi_data.dedup import DedupOptions, ledger_path
 from yayi_data.kept import REASONS, Deduped, Pair
-
-_LEAD = 12  # characters shown of what both texts begin with
+from yayi_data.shorten import shortened
 
 
 def print_deduped(result: Deduped, options: DedupOptions) -> None:
@@ -26,7 +25,7 @@ def print_deduped(result: Deduped, options: DedupOptions) -> None:
             console.print(
                 Text(f"  {_place(pair.place)} ~ {_place(pair.twin)}  {pair.similarity:.2f}"), soft_wrap=True
             )
-            for line in _shortened(pair, console.width - 4):
+            for line in shortened(pair.texts, console.width - 4):
                 console.print(Text(f"    {line}", "dim"), soft_wrap=True)
 
 
@@ -49,13 +48,3 @@ def _counts(result: Deduped, options: DedupOptions) -> Iterator[str]:
 
 def _place(place: dict[str, object]) -> str:
     return f"{one_line(str(place['path']))}:{place['line']}"
-
-
-def _shortened(pair: Pair, width: int) -> Iterator[str]:
-    """Yield both texts cut to the width, from a little before where they part."""
-    same = next((i for i, (a, b) in enumerate(zip(*pair.texts, strict=False)) if a != b), 0)
-    start = max(0, same - _LEAD)
-    for text in pair.texts:
-        shown = Text(("…" if start else "") + one_line(text[start : start + width]))
-        shown.truncate(max(8, width), overflow="ellipsis")
-        yield shown.plain

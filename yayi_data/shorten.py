@@ -14,6 +14,6 @@ def shortened(texts: Sequence[str], width: int) -> Iterator[str]:
     same = next((i for i, found in enumerate(zip(*texts, strict=False)) if len(set(found)) > 1), 0)
     start = max(0, same - _LEAD) if len(texts) > 1 else 0
     for text in texts:
-        shown = Text(("…" if start else "") + one_line(text[start : start + width]))
+        shown = Text(("…" if start else "") + one_line(text[start : start + width + 1]))
         shown.truncate(max(8, width), overflow="ellipsis")
         yield shown.plain

@@ -6,6 +6,7 @@ from pathlib import Path
 from yayi_data.diff.result import Difference
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST
+from yayi_data.read import open_sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ def diff(options: DiffOptions) -> Difference:
     packed = [(Path(path) / MANIFEST).is_file() for path in (options.a, options.b)]
     if packed[0] != packed[1]:
         folder, files = (options.a, options.b) if packed[0] else (options.b, options.a)
+        open_sources([files])  # tells of a path that is not there
         raise YayiError(
             f"{folder} is a packed folder and {files} is not: compare two of a kind; "
             f"`yayi-data pack {files}` makes a folder of it"

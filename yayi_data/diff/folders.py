@@ -17,6 +17,7 @@ from yayi_data.index import Index, open_index
 from yayi_data.manifest import Manifest, load, read_listed
 from yayi_data.shard import RowFacts, Shard, Shards
 
+_LEAD = 24  # tokens shown before the first supervised one
 _TOKENIZER = "tokenizer/tokenizer.json"
 
 
@@ -126,7 +127,8 @@ def _examples(a: _Folder, b: _Folder, found: dict[str, Numbers], most: int) -> I
             if kind == "added":
                 i, j = None, entry
             figures = {n: (x, y) for n, x, y in _figures(first, second, i, j) if x != y}
-            yield Example(kind, first.place(i), second.place(j), (first.text(i), second.text(j)), figures)
+            texts = first.text(i, alone=j is None), second.text(j, alone=i is None)
+            yield Example(kind, first.place(i), second.place(j), texts, figures)
 
 
 def _figures(a: "_Side", b: "_Side", i: int | None, j: int | None) -> Iterator[tuple[str, int, int]]:
@@ -150,11 +152,13 @@ class _Side:
         source = self.folder.manifest.sources[int(rows.source[i])].name
         return {"row": i, "path": source, "line": int(rows.line[i]), "record": int(rows.record[i])}
 
-    def text(self, i: int | None) -> str | None:
+    def text(self, i: int | None, *, alone: bool) -> str | None:
+        """Return a row's text; of one that is shown alone without what many rows begin with."""
         if i is None:
             return None
         if self._tokenizer is None:
             data = read_listed(self.folder.path, self.folder.manifest, _TOKENIZER)
             self._tokenizer = tokenizers.Tokenizer.from_str(orjson.dumps(orjson.loads(data)).decode())
         row = self._shards.row(int(self.index.shard[i]), int(self.index.row[i]))
-        return self._tokenizer.decode(row.ids.tolist(), skip_special_tokens=False)
+        start = max(0, int(row.mask.argmax()) - _LEAD) if alone else 0
+        return self._tokenizer.decode(row.ids[start:].tolist(), skip_special_tokens=False)

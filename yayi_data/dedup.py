@@ -127,7 +127,7 @@ def _compare(prints: Prints, records: Records, staying: int, options: DedupOptio
         return compared_text(records.talk(i), registry)
 
     held_out = int(np.count_nonzero(prints.places.source < staying))
-    search = Search(options.threshold, bands_for(options.threshold), held_out)
+    search = Search(options.threshold, bands_for(options.threshold), held_out, prints.question)
     twins = find_twins(prints.digest, prints.signature, HeldGrams(text_of).of, search)
     drops = [drop for drop in prints.drops if drop.source >= staying]
     return Outcome(records, twins, drops, held_out, text_of)

@@ -13,9 +13,11 @@ from yayi_data.atomic import AtomicFile
 from yayi_data.errors import DataError
 from yayi_data.places import Records
 from yayi_data.prints import Drop
-from yayi_data.twins import Twins
+from yayi_data.twins import EXACT, NEAR, QUESTION, Twins
 
-REASONS = ("exact-duplicate", "near-duplicate", "exact-overlap", "near-overlap")
+DUPLICATE = {EXACT: "exact-duplicate", NEAR: "near-duplicate"}
+OVERLAP = {EXACT: "exact-overlap", NEAR: "near-overlap", QUESTION: "question-overlap"}
+REASONS = (*DUPLICATE.values(), *OVERLAP.values())
 """Why a record goes: it repeats one that is kept, or overlaps one of an evaluation set."""
 
 
@@ -95,8 +97,8 @@ class Outcome:
         return gone
 
     def _reason(self, i: int) -> str:
-        overlap = self.twins.twin[i] < self.held_out
-        return REASONS[2 * bool(overlap) + (not self.twins.exact[i])]
+        reasons = OVERLAP if self.twins.twin[i] < self.held_out else DUPLICATE
+        return reasons[int(self.twins.why[i])]
 
     def _similarity(self, i: int) -> float:
         return round(float(self.twins.similarity[i]), 4)

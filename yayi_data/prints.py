@@ -33,12 +33,13 @@ class Drop:
 class Prints:
     """The sound records in the order of the input: parallel arrays; and those with an error.
 
-    `digest` has two numbers a record, equal where the compared texts are; `warnings` tell of errors between
-    records, which cost none.
+    `digest` has two numbers a record, equal where the compared texts are; `question` is a hash of all but the
+    last reply; `warnings` tell of errors between records, which cost none.
     """
 
     places: Places
     digest: NDArray[np.uint64]
+    question: NDArray[np.uint64]
     signature: Signatures
     drops: list[Drop] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -70,9 +71,21 @@ def compared_text(talk: Conversation, registry: Registry) -> str:
 
     The system prompt and the tools are left out: many records share them, and would look alike by them.
     """
-    asked = next((i for i, turn in enumerate(talk.turns) if turn.role == "user"), -1)
-    said = [registry.strip(turn.text) if i == asked else turn.text for i, turn in enumerate(talk.turns)]
-    return normalised("\n".join(said))
+    return normalised("\n".join(_said(talk, registry)))
+
+
+def _said(talk: Conversation, registry: Registry) -> list[str]:
+    said = [turn.text for turn in talk.turns]
+    asked = next((i for i, turn in enumerate(talk.turns) if turn.role == "user"), None)
+    if asked is not None:
+        said[asked] = registry.strip(said[asked])
+    return said
+
+
+def _texts(talk: Conversation, registry: Registry) -> tuple[str, str]:
+    """Return the text of a conversation, and that of its question: all but the last reply."""
+    said = _said(talk, registry)
+    return normalised("\n".join(said)), normalised("\n".join(said[:-1]))
 
 
 def print_records(
@@ -103,12 +116,12 @@ def _print_chunk(registry: Registry, job: _Job, chunk: Chunk) -> Prints:
     if checked.problems and job.on_problem == "fail":
         raise DataError(f"{_told(checked.problems[0])}{_LEAVE}")
     reasons = {problem.record: problem.rule for problem in reversed(checked.problems)}
-    texts: dict[int, str] = {}
+    texts: dict[int, tuple[str, str]] = {}
     drops = []
     for i, value in enumerate(checked.values):
         try:
             if value is not None:
-                texts[i] = compared_text(FROM[job.dialect](value), registry)
+                texts[i] = _texts(FROM[job.dialect](value), registry)
                 continue
             reason = reasons[chunk.number + i]
         except ConversionError as error:
@@ -117,14 +130,21 @@ def _print_chunk(registry: Registry, job: _Job, chunk: Chunk) -> Prints:
                 place = f"{job.partition.source.path}:{chunk.lines[i]}"
                 raise DataError(f"{place}: {reason} {error}{_LEAVE}") from None
         drops.append(Drop(chunk.source, chunk.number + i, chunk.lines[i], reason))
-    digests = [xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass")) for text in texts.values()]
+    said, asked = [text for text, _ in texts.values()], [question for _, question in texts.values()]
+    digests = [xxhash.xxh3_128_digest(_encoded(text)) for text in said]
+    questions = [xxhash.xxh3_64_intdigest(_encoded(text)) if text else 0 for text in asked]
     return Prints(
         places=places_in(chunk, list(texts)),
         digest=np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2),
-        signature=signatures(list(texts.values()), job.bands),
+        question=np.array(questions, np.uint64),
+        signature=signatures(said, job.bands),
         drops=drops,
         warnings=[_told(problem) for problem in checked.problems if problem.record is None],
     )
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 _LEAVE = "; --on-problem drop leaves such records out"
@@ -139,6 +159,7 @@ def _joined(parts: Sequence[Prints]) -> Prints:
     return Prints(
         places=joined_places([part.places for part in parts]),
         digest=np.concatenate([part.digest for part in parts]),
+        question=np.concatenate([part.question for part in parts]),
         signature=np.concatenate([part.signature for part in parts]),
         drops=[drop for part in parts for drop in part.drops],
         warnings=[told for part in parts for told in part.warnings],

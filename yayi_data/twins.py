@@ -14,25 +14,34 @@ from numpy.typing import NDArray
 
 from yayi_data.near import Bands, Grams, Signatures, band_keys, jaccard
 
+EXACT, NEAR, QUESTION = range(3)
 _SIGMAS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Twins:
-    """For each record its kept twin (-1: it is kept itself), how alike they are, whether they are equal."""
+    """For each record its kept twin (-1: it is kept itself), how alike the texts are, and what makes it one.
+
+    `why` is EXACT, NEAR or QUESTION; it means nothing for a record that is kept.
+    """
 
     twin: NDArray[np.int64]
     similarity: NDArray[np.float64]
-    exact: NDArray[np.bool_]
+    why: NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How to search: the threshold, the bands, how many of the first records stay whatever they are like."""
+    """How to search: the threshold, the bands, how many of the first records stay whatever they are like.
+
+    Those are of evaluation sets: what asks a question of theirs (`questions` has a hash a record, 0 for none)
+    is their twin, whatever it answers.
+    """
 
     threshold: float
     bands: Bands
     staying: int = 0
+    questions: NDArray[np.uint64] | None = None
 
 
 def find_twins(
@@ -42,22 +51,40 @@ def find_twins(
 
     `digests` has two numbers a record, equal where the texts are; `grams_of` gives the grams of a record.
     """
+    asked = _asked(search)
     n = len(digests)
     heads = _heads(digests)
     firsts = np.flatnonzero(heads == np.arange(n))
-    twin, similarity = np.full(n, -1, np.int64), np.ones(n)
+    twin, similarity, why = np.full(n, -1, np.int64), np.ones(n), np.full(n, NEAR, np.int8)
     walk = _Walk(found[firsts], search.bands, search.threshold, lambda i: grams_of(int(firsts[i])))
     for i, ordinal in enumerate(firsts.tolist()):
         near = None if ordinal < search.staying else walk.near(i)
-        if near is None:
+        other = asked.get(ordinal, -1)
+        if other >= 0 and (near is None or firsts[near[0]] >= search.staying):
+            twin[ordinal], why[ordinal] = other, QUESTION
+            similarity[ordinal] = jaccard(grams_of(ordinal), grams_of(other))
+        elif near is None:
             walk.keep(i)
         else:
             twin[ordinal], similarity[ordinal] = firsts[near[0]], near[1]
     # What equals a kept record is its twin; what equals a dropped one shares that one's twin.
     exact = (heads != np.arange(n)) & (twin[heads] < 0)
     twin = np.where(exact, heads, twin[heads])
-    twin[: search.staying], exact[: search.staying] = -1, False
-    return Twins(twin, similarity[heads], exact)
+    twin[: search.staying] = -1
+    return Twins(twin, similarity[heads], np.where(exact, np.int8(EXACT), why[heads]))
+
+
+def _asked(search: Search) -> dict[int, int]:
+    """Return the records that ask a question of an evaluation set, each with the first that asks it there."""
+    if search.questions is None or not search.staying:
+        return {}
+    questions = search.questions.tolist()
+    first: dict[int, int] = {}
+    for i, question in enumerate(questions[: search.staying]):
+        first.setdefault(question, i)
+    first.pop(0, None)
+    rest = enumerate(questions[search.staying :], search.staying)
+    return {i: first[question] for i, question in rest if question in first}
 
 
 def _heads(digests: NDArray[np.uint64]) -> NDArray[np.int64]:

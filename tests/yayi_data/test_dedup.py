@@ -105,6 +105,26 @@ def test_what_overlaps_an_evaluation_set_goes(tmp_path: Path) -> None:
     assert lines(tmp_path / "kept.jsonl") == [record("别的", "不同的回答")]
 
 
+def test_a_question_of_an_evaluation_set_goes_whatever_it_answers(tmp_path: Path) -> None:
+    held_out = write(tmp_path / "eval.jsonl", record("【金融领域任务】考题", "标准答案"))
+    source = write(
+        tmp_path / "a.jsonl", record("考题", LONG), record("考题二", LONG[::-1]), record("考题", LONG)
+    )
+    result = dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl", (str(held_out),)))
+    assert dict(result.dropped) == {"question-overlap": 2}
+    drops = lines(tmp_path / "kept.dropped.jsonl")
+    assert [(drop["line"], drop["twin"]["path"]) for drop in drops] == [
+        (1, str(held_out)),
+        (3, str(held_out)),
+    ]
+    assert lines(tmp_path / "kept.jsonl") == [record("考题二", LONG[::-1])]
+
+
+def test_questions_asked_twice_are_no_repeats_in_the_data_itself(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", record("同题", LONG), record("同题", LONG[::-1]))
+    assert dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl")).kept == 2
+
+
 def test_a_report_drops_nothing_and_exits_1(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", record("一"), record("一"))
     assert run(source, "--output", tmp_path / "ledger", "--report").return_value == 1

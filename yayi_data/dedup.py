@@ -112,7 +112,7 @@ def _refuse_mixture(sources: Sequence[Source], dialects: Sequence[str]) -> None:
 def _print(parts: Sequence[Partition], dialects: Sequence[str], options: DedupOptions) -> Prints:
     workers = options.workers or os.cpu_count() or 1
     reading = Reading(bands_for(options.threshold), options.on_problem, options.domains, workers)
-    with Progress("dedup", sum(map(size_of, parts))) as bar:
+    with Progress("read", sum(map(size_of, parts))) as bar:
         prints = print_records(parts, dialects, reading, bar.advance)
     for warning in prints.warnings:
         say(f"warning: {warning}")
@@ -128,6 +128,7 @@ def _compare(prints: Prints, records: Records, staying: int, options: DedupOptio
 
     held_out = int(np.count_nonzero(prints.places.source < staying))
     search = Search(options.threshold, bands_for(options.threshold), held_out, prints.question)
-    twins = find_twins(prints.digest, prints.signature, HeldGrams(text_of).of, search)
+    with Progress("compare", len(prints)) as bar:
+        twins = find_twins(prints.digest, prints.signature, HeldGrams(text_of).of, search, bar.advance)
     drops = [drop for drop in prints.drops if drop.source >= staying]
     return Outcome(records, twins, drops, held_out, text_of)

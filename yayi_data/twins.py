@@ -45,11 +45,16 @@ class Search:
 
 
 def find_twins(
-    digests: NDArray[np.uint64], found: Signatures, grams_of: Callable[[int], Grams], search: Search
+    digests: NDArray[np.uint64],
+    found: Signatures,
+    grams_of: Callable[[int], Grams],
+    search: Search,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Twins:
     """Return the twin of every record; the earliest kept one where several are near enough.
 
-    `digests` has two numbers a record, equal where the texts are; `grams_of` gives the grams of a record.
+    `digests` has two numbers a record, equal where the texts are; `grams_of` gives the grams of a record;
+    `advance` is told of the records done.
     """
     asked = _asked(search)
     n = len(digests)
@@ -67,6 +72,7 @@ def find_twins(
             walk.keep(i)
         else:
             twin[ordinal], similarity[ordinal] = firsts[near[0]], near[1]
+        advance(1)
     # What equals a kept record is its twin; what equals a dropped one shares that one's twin.
     exact = (heads != np.arange(n)) & (twin[heads] < 0)
     twin = np.where(exact, heads, twin[heads])

@@ -1,6 +1,7 @@
 """Files -> one file without repeats: print every record, find the twins, write what is kept and a ledger."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -126,9 +127,18 @@ def _compare(prints: Prints, records: Records, staying: int, options: DedupOptio
     def text_of(i: int) -> str:
         return compared_text(records.talk(i), registry)
 
+    _tell_uncompared(prints, staying, records)
     held_out = int(np.count_nonzero(prints.places.source < staying))
     search = Search(options.threshold, bands_for(options.threshold), held_out, prints.question)
     with Progress("compare", len(prints)) as bar:
         twins = find_twins(prints.digest, prints.signature, HeldGrams(text_of).of, search, bar.advance)
     drops = [drop for drop in prints.drops if drop.source >= staying]
     return Outcome(records, twins, drops, held_out, text_of)
+
+
+def _tell_uncompared(prints: Prints, staying: int, records: Records) -> None:
+    """Say how many records of evaluation sets nothing is compared with: they are in no ledger."""
+    lost = Counter(drop.source for drop in prints.drops if drop.source < staying)
+    for source, count in sorted(lost.items()):
+        path = records.path(source)
+        say(f"warning: {path}: {count:,} records have an error and were not compared with; see validate")

@@ -111,16 +111,16 @@ class HeldGrams:
         return self._held[i]
 
 
-def band_keys(found: Signatures, bands: Bands) -> NDArray[np.int32]:
-    """Return, for each band and record, the number of its bucket in that band, -1 where it is there alone.
+def band_keys(found: Signatures, which: NDArray[np.int64], bands: Bands) -> NDArray[np.int32]:
+    """Return the numbers of the buckets of the records `which`: shape (records, bands).
 
-    Shape (bands, records).
+    -1 stands where a record is alone in its bucket.
     """
-    keys = np.empty((bands.count, len(found)), np.int32)
+    keys = np.empty((len(which), bands.count), np.int32)
     for i in range(bands.count):
-        part: Any = np.ascontiguousarray(found[:, i * bands.rows : (i + 1) * bands.rows])
+        part: Any = found[which, i * bands.rows : (i + 1) * bands.rows]
         _, inverse, counts = np.unique(
             part.view(f"V{4 * bands.rows}").ravel(), return_inverse=True, return_counts=True
         )
-        keys[i] = np.where(counts[inverse] > 1, inverse, -1)
+        keys[:, i] = np.where(counts[inverse] > 1, inverse, -1)
     return keys

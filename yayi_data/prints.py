@@ -18,6 +18,9 @@ from yayi_data.runner import run
 from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import ERRORS, check
 
+POOL_BYTES = 32 << 20
+"""From which on further processes are worth their start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drop:
@@ -97,10 +100,10 @@ def print_records(
     told of the bytes done.
     """
     jobs = [_Job(part, dialects[part.source.index], reading.bands, reading.on_problem) for part in parts]
+    small = sum(map(size_of, parts)) < POOL_BYTES
+    workers = 1 if small else min(reading.workers, len(jobs))
     found: list[Prints] = []
-    for made in run(
-        _print_part, jobs, min(reading.workers, len(jobs)), partial(load_registry, reading.domains)
-    ):
+    for made in run(_print_part, jobs, workers, partial(load_registry, reading.domains)):
         advance(size_of(jobs[len(found)].partition))
         found.append(made)
     return _joined(found)

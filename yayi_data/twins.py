@@ -61,17 +61,17 @@ def find_twins(
     heads = _heads(digests)
     firsts = np.flatnonzero(heads == np.arange(n))
     twin, similarity, why = np.full(n, -1, np.int64), np.ones(n), np.full(n, NEAR, np.int8)
-    walk = _Walk(found[firsts], search.bands, search.threshold, lambda i: grams_of(int(firsts[i])))
+    walk = _Walk(found, firsts, search, grams_of)
     for i, ordinal in enumerate(firsts.tolist()):
         near = None if ordinal < search.staying else walk.near(i)
         other = asked.get(ordinal, -1)
-        if other >= 0 and (near is None or firsts[near[0]] >= search.staying):
+        if other >= 0 and (near is None or near[0] >= search.staying):
             twin[ordinal], why[ordinal] = other, QUESTION
             similarity[ordinal] = jaccard(grams_of(ordinal), grams_of(other))
         elif near is None:
             walk.keep(i)
         else:
-            twin[ordinal], similarity[ordinal] = firsts[near[0]], near[1]
+            twin[ordinal], similarity[ordinal] = near
         advance(1)
     # What equals a kept record is its twin; what equals a dropped one shares that one's twin.
     exact = (heads != np.arange(n)) & (twin[heads] < 0)
@@ -102,28 +102,29 @@ def _heads(digests: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 class _Walk:
-    """The kept records so far, by bucket."""
+    """The kept records so far, by bucket; records are numbered as in `firsts`, the first of each text."""
 
     def __init__(
-        self, found: Signatures, bands: Bands, threshold: float, grams_of: Callable[[int], Grams]
+        self, found: Signatures, firsts: NDArray[np.int64], search: Search, grams_of: Callable[[int], Grams]
     ) -> None:
-        self.found, self.threshold, self.grams_of = found, threshold, grams_of
-        self.keys = np.ascontiguousarray(band_keys(found, bands).T)
+        self.found, self.firsts, self.grams_of = found, firsts, grams_of
+        self.keys = band_keys(found, firsts, search.bands)
         self.kept: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        self.threshold, slots = search.threshold, search.bands.slots
         # What a signature estimates is off by more than this once in a thousand.
-        self.least = bands.slots * threshold - _SIGMAS * sqrt(bands.slots * threshold * (1 - threshold))
+        self.least = slots * self.threshold - _SIGMAS * sqrt(slots * self.threshold * (1 - self.threshold))
 
     def near(self, i: int) -> tuple[int, float] | None:
-        """Return the earliest kept record that is near enough to record i, and how near."""
-        candidates = {j for bucket in self._buckets(i) for j in self.kept.get(bucket, ())}
-        if not candidates:
+        """Return the earliest kept record that is near enough to record i (its ordinal), and how near."""
+        found = {j for bucket in self._buckets(i) for j in self.kept.get(bucket, ())}
+        if not found:
             return None
-        sorted_ones = np.array(sorted(candidates))
-        agree = np.count_nonzero(self.found[sorted_ones] == self.found[i], axis=1)
-        for j in sorted_ones[agree >= self.least].tolist():
-            similarity = jaccard(self.grams_of(i), self.grams_of(j))
+        candidates, this = self.firsts[sorted(found)], int(self.firsts[i])
+        agree = np.count_nonzero(self.found[candidates] == self.found[this], axis=1)
+        for other in candidates[agree >= self.least].tolist():
+            similarity = jaccard(self.grams_of(this), self.grams_of(other))
             if similarity >= self.threshold:
-                return j, similarity
+                return other, similarity
         return None
 
     def keep(self, i: int) -> None:

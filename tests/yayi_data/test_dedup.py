@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,20 @@ def test_a_question_of_an_evaluation_set_goes_whatever_it_answers(tmp_path: Path
     assert lines(tmp_path / "kept.jsonl") == [record("考题二", LONG[::-1])]
 
 
+def test_an_evaluation_set_that_cannot_be_compared_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out = tmp_path / "eval.jsonl"
+    held_out.write_bytes(orjson.dumps(record("考题")) + b'\n{"instruction": "only a question"}\n')
+    source = write(tmp_path / "a.jsonl", record("别的", "不同的回答"))
+    options = DedupOptions((str(source),), tmp_path / "kept.jsonl", (str(held_out),))
+    with pytest.raises(DataError, match=r"eval\.jsonl:2"):
+        dedup(options)
+    result = dedup(replace(options, on_problem="drop"))
+    assert "eval.jsonl: 1 records have an error" in capsys.readouterr().err
+    assert (result.read, result.kept) == (1, 1)
+
+
 def test_questions_asked_twice_are_no_repeats_in_the_data_itself(tmp_path: Path) -> None:
     source = write(tmp_path / "a.jsonl", record("同题", LONG), record("同题", LONG[::-1]))
     assert dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl")).kept == 2
@@ -235,7 +250,8 @@ def test_output_does_not_depend_on_workers_or_hash_seeds(
     made = [record(f"问题{i % 700}", f"{i % 650} 号" + LONG[i % 5 :] + str(i % 11)) for i in range(2000)]
     write(tmp_path / "a.jsonl", *made)
     code = (
-        "import sys, yayi_data.places as p; p.JOB_BYTES = 50_000\n"
+        "import sys; from yayi_data import places, prints\n"
+        "places.JOB_BYTES = prints.POOL_BYTES = 50_000\n"
         "from pathlib import Path; from yayi_data.dedup import *\n"
         "dedup(DedupOptions(('a.jsonl',), Path(sys.argv[1]), workers=int(sys.argv[2])))"
     )

@@ -25,7 +25,7 @@ def print_deduped(result: Deduped, options: DedupOptions) -> None:
             console.print(
                 Text(f"  {_place(pair.place)} ~ {_place(pair.twin)}  {pair.similarity:.2f}"), soft_wrap=True
             )
-            for line in shortened(pair.texts, console.width - 4):
+            for line in shortened(tuple(dict.fromkeys(pair.texts)), console.width - 4):
                 console.print(Text(f"    {line}", "dim"), soft_wrap=True)
 
 

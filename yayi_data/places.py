@@ -1,5 +1,6 @@
 """Where records stand in their sources, and reading one again by its byte range: 36 bytes a record."""
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -74,17 +75,17 @@ class Records:
         self._opened: dict[int, BinaryIO] = {}
 
     def raw(self, i: int) -> bytes:
-        """Return a record's bytes; DataError where its file is shorter now."""
+        """Return a record's bytes; DataError where its file has another size now."""
         number = int(self.places.source[i])
         file = self._opened.get(number)
         if file is None:
-            path = Path(self._sources[number].location)
+            source = self._sources[number]
+            path = Path(source.location)
             file = self._opened[number] = self._files.enter_context(path.open("rb"))
+            if os.fstat(file.fileno()).st_size != source.size:
+                raise self._changed(number)
         file.seek(int(self.places.start[i]))
-        raw = file.read(int(self.places.length[i]))
-        if len(raw) < self.places.length[i]:
-            raise self._changed(number)
-        return raw
+        return file.read(int(self.places.length[i]))
 
     def talk(self, i: int) -> Conversation:
         """Return the conversation of a record, which was valid when it was read first."""

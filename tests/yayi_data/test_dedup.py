@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from yayi_data.cli import app
 from yayi_data.dedup import DedupOptions, dedup
 from yayi_data.errors import DataError, YayiError
+from yayi_data.prints import print_records
 
 LONG = "这是一段足够长的回答，用来说明两条记录只差一两个字的时候仍然几乎一样。"
 
@@ -242,6 +243,21 @@ def test_what_fails_late_leaves_the_old_output_and_nothing_else(
         dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "kept.jsonl"]
     assert (tmp_path / "kept.jsonl").read_text() == "old"
+
+
+def test_a_file_that_changes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "a.jsonl", record("一"))
+    read = print_records
+
+    def read_and_change(*arguments: Any) -> Any:
+        found = read(*arguments)
+        source.write_bytes(b"{}")
+        return found
+
+    monkeypatch.setattr("yayi_data.dedup.print_records", read_and_change)
+    with pytest.raises(DataError, match="changed while it was read"):
+        dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl"))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_output_does_not_depend_on_workers_or_hash_seeds(

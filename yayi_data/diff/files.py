@@ -1,11 +1,11 @@
 """Two sets of source files: records added, removed and changed, whatever their order, dialect and layout."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -16,7 +16,7 @@ from yayi_data.diff.match import Keys, Matches, match
 from yayi_data.diff.result import Counts, Difference, Example
 from yayi_data.domains import Registry, load_registry
 from yayi_data.errors import ConversionError, DataError
-from yayi_data.places import Places, Records, joined_places, places_in, size_of, spooled
+from yayi_data.places import Records, joined_places, places_in, size_of, spooled
 from yayi_data.progress import Progress
 from yayi_data.read import Source, chunks, open_sources
 from yayi_data.types import Chunk, Conversation
@@ -26,8 +26,7 @@ FAULTY = "(records with an error)"
 """Stands among the domains for records that hold no conversation; they are compared byte for byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Print:
+class _Print(NamedTuple):
     """What is compared of one record."""
 
     content: int
@@ -38,10 +37,9 @@ class _Print:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """The records of one side: where they stand, their hashes, and the counts of their domains."""
+    """The records of one side: where they stand, their hashes, the counts of their domains."""
 
     records: Records
-    places: Places
     keys: Keys
     domains: dict[str, Counts]
 
@@ -75,23 +73,25 @@ def _listing(path: str, registry: Registry, spool: Path) -> _Listing:
     sources = open_sources([path])
     dialects = [_dialect(source) for source in sources]
     parts = spooled(sources, spool)
-    places, found, counts = [places_in(Chunk(0, 0, [], [], []), [])], [], dict[str, Counts]()
-    with Progress("diff", sum(map(size_of, parts))) as bar:
+    domains: dict[str, Counts] = {}
+    places, hashes = [places_in(Chunk(0, 0, [], [], []), [])], [np.zeros((0, 2), np.uint64)]
+    with Progress("read", sum(map(size_of, parts))) as bar:
         for part in parts:
             for chunk in chunks(part):
+                prints = _prints(chunk, part.source, dialects[part.source.index], registry)
+                _count(prints, domains)
                 places.append(places_in(chunk, range(len(chunk))))
-                dialect = dialects[part.source.index]
-                for i, value in enumerate(_values(chunk, part.source, dialect)):
-                    made = _print(value, chunk.raws[i], dialect, registry)
-                    found.append((made.content, made.prompt))
-                    count = counts.setdefault(made.domain, {"records": 0, "characters": 0})
-                    count["records"] += 1
-                    count["characters"] += made.characters
+                hashes.append(np.array([p[:2] for p in prints], np.uint64).reshape(-1, 2))
             bar.advance(size_of(part))
-    hashes = np.array(found, np.uint64).reshape(-1, 2)
-    joined = joined_places(places)
-    records = Records(joined, parts, dialects)
-    return _Listing(records, joined, Keys(hashes[:, 0], hashes[:, 1]), counts)
+    content, prompt = np.concatenate(hashes).T
+    return _Listing(Records(joined_places(places), parts, dialects), Keys(content, prompt), domains)
+
+
+def _count(prints: list[_Print], domains: dict[str, Counts]) -> None:
+    for found in prints:
+        counts = domains.setdefault(found.domain, {"records": 0, "characters": 0})
+        counts["records"] += 1
+        counts["characters"] += found.characters
 
 
 def _dialect(source: Source) -> str:
@@ -101,8 +101,9 @@ def _dialect(source: Source) -> str:
         return ""  # empty, or another's file, whose records are compared byte for byte
 
 
-def _values(chunk: Chunk, source: Source, dialect: str) -> Sequence[Any]:
-    return check(chunk, source, dialect, ERRORS).values if dialect else [None] * len(chunk)
+def _prints(chunk: Chunk, source: Source, dialect: str, registry: Registry) -> list[_Print]:
+    values = check(chunk, source, dialect, ERRORS).values if dialect else [None] * len(chunk)
+    return [_print(value, chunk.raws[i], dialect, registry) for i, value in enumerate(values)]
 
 
 def _print(value: Any, raw: bytes, dialect: str, registry: Registry) -> _Print:

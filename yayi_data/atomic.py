@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +22,9 @@ class AtomicFile(io.RawIOBase):
     `bytes` and `sha256` tell what was written, without reading it again. The temporary name is this writer's
     own, so two processes that write the same file do not disturb each other. The content is on the disk
     before the name is, unless the file is not `lasting`: one that may be lost with the machine's power, since
-    whoever reads it checks its hash. `fsync_folder` makes the name last. A full disk, a missing folder or a
-    read-only one raises YayiError.
+    whoever reads it checks its hash. `fsync_folder` makes the name last. What is there already and is no file
+    (a pipe, /dev/null) is written to as it is. A full disk, a missing folder or a read-only one raises
+    YayiError.
     """
 
     def __init__(self, path: Path, *, lasting: bool = True) -> None:
@@ -31,7 +32,9 @@ class AtomicFile(io.RawIOBase):
         self.lasting = lasting
         self.bytes = 0
         self._sha256 = hashlib.sha256()
-        self._temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
+        self._direct = path.exists() and not path.is_file()
+        unique = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
+        self._temporary = path if self._direct else unique
 
     @property
     def sha256(self) -> str:
@@ -40,7 +43,7 @@ class AtomicFile(io.RawIOBase):
 
     def __enter__(self) -> Self:
         with writing(self.path):
-            self._file = self._temporary.open("xb")
+            self._file = self._temporary.open("wb" if self._direct else "xb")
         return self
 
     def writable(self) -> bool:
@@ -61,13 +64,22 @@ class AtomicFile(io.RawIOBase):
     ) -> None:
         try:
             with writing(self.path), self._file:
-                if kind is None:
+                if kind is None and not self._direct:
                     self._file.flush()
                     if self.lasting:
                         os.fsync(self._file.fileno())
                     self._temporary.replace(self.path)
         finally:
-            self._temporary.unlink(missing_ok=True)
+            if not self._direct:
+                self._temporary.unlink(missing_ok=True)
+
+
+def refuse_output(path: Path, inputs: Iterable[str]) -> None:
+    """Raise YayiError where a file to be written is a folder, or one of the inputs."""
+    if path.is_dir():
+        raise YayiError(f"{path}: is a folder; --output names a file")
+    if path.is_file() and any(Path(name).exists() and path.samefile(name) for name in inputs):
+        raise YayiError(f"{path}: is an input too; choose another --output")
 
 
 def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:

@@ -19,7 +19,7 @@ from yayi_data.template import load_template
 from yayi_data.types import Chunk, Problem, Severity
 from yayi_data.validate import by_place, check, check_syntax, detect, one_document
 from yayi_data.validate.baseline import load_baseline
-from yayi_data.validate.repeats import Prints, Repeats, prints
+from yayi_data.validate.repeats import Hash, Prints, Repeats, prints, stable_hash
 from yayi_data.validate.ruleset import REPEAT_RULES, RuleSet, selected
 
 JOB_BYTES = 32 << 20
@@ -29,7 +29,10 @@ MOST_KEPT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ValidateOptions:
-    """What to validate, and how; `limit` is per file, `max_problems` per rule (None: all)."""
+    """What to validate, and how; `limit` is per file, `max_problems` per rule (None: all).
+
+    With `fingerprints`, those of repeats are the same in every run, which takes longer.
+    """
 
     paths: tuple[str, ...]
     dialect: str = "auto"
@@ -43,6 +46,7 @@ class ValidateOptions:
     domains: str | None = None
     template: str = "yayi"
     workers: int | None = None
+    fingerprints: bool = False
 
 
 @dataclass(slots=True)
@@ -87,6 +91,7 @@ class _Job:
     source: Source
     dialect: str
     limit: int | None
+    hashed: Hash
     start: int = 0
     end: int = -1
 
@@ -132,9 +137,10 @@ def _rules(options: ValidateOptions) -> RuleSet:
 
 def _jobs(options: ValidateOptions) -> list[_Job]:
     jobs = []
+    hashed = stable_hash if options.fingerprints or options.baseline else hash
     for source in open_sources(options.paths):
         dialect = _dialect(source) if options.dialect == "auto" else options.dialect
-        job = _Job(source, dialect, options.limit)
+        job = _Job(source, dialect, options.limit, hashed)
         jobs += _stretches(job) if dialect and options.limit is None else [job]
     return jobs
 
@@ -203,7 +209,8 @@ def _part(rules: RuleSet, job: _Job, chunk: Chunk) -> _Part:
         return _Part(len(chunk), check_syntax(chunk, job.source, rules), None, position)
     checked = check(chunk, job.source, job.dialect, rules)
     compared = rules.enabled & REPEAT_RULES
-    found = prints(checked.values, chunk.lines, chunk.columns, job.dialect) if compared else None
+    places = chunk.lines, chunk.columns
+    found = prints(checked.values, *places, job.dialect, job.hashed) if compared else None
     return _Part(len(chunk), checked.problems, found, position)
 
 

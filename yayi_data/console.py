@@ -55,9 +55,16 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
     The codes: 0 or what the command returns, 1 and 2 as the error says, 130 interrupted, and 141, as a shell
     reports a broken pipe, when the reader of our stdout has gone (`| head`).
     """
+    for stream in ("stdin", "stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by whoever called us
+            setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115, PTH123 - as long as the process
     try:
         result = command()
         sys.stdout.flush()
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        return _told(ended.__context__)  # which typer makes an exit code of 1 of
     except (YayiError, typer.TyperException, OSError, KeyboardInterrupt, typer.Abort) as error:
         if debug:
             raise

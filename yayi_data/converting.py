@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal, cast
 
-from yayi_data.atomic import AtomicFile, fsync_folder
+from yayi_data.atomic import AtomicFile, fsync_folder, refuse_output
 from yayi_data.console import one_line, say
 from yayi_data.convert import conversation, value
 from yayi_data.domains import load_registry
@@ -92,7 +92,7 @@ def convert_files(options: ConvertOptions) -> Ledger:
     _check_output(options.output)
     retag = _retagging(options)
     sources = open_sources(options.paths)
-    _refuse_input_as_output(sources, options.output)
+    refuse_output(options.output, [source.path for source in sources])
     ledger = Ledger()
     with TemporaryDirectory() as spool, AtomicFile(options.output) as file:
         sources = [_readable_twice(source, Path(spool)) for source in sources]
@@ -108,15 +108,6 @@ def convert_files(options: ConvertOptions) -> Ledger:
 def _check_output(output: Path) -> None:
     if output.suffix not in WRITERS:
         raise YayiError(f"{output}: the name of --output must end in one of {', '.join(WRITERS)}")
-    if output.is_dir():
-        raise YayiError(f"{output}: is a folder; --output names a file")
-
-
-def _refuse_input_as_output(sources: list[Source], output: Path) -> None:
-    for source in sources:
-        path = Path(source.path)
-        if output.exists() and path.exists() and path.samefile(output):
-            raise YayiError(f"{output}: is an input too; choose another --output")
 
 
 def _readable_twice(source: Source, spool: Path) -> Source:

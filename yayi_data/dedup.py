@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from yayi_data.atomic import fsync_folder
+from yayi_data.atomic import fsync_folder, refuse_output
 from yayi_data.console import say
 from yayi_data.domains import load_registry
 from yayi_data.errors import YayiError
@@ -75,8 +75,6 @@ def ledger_path(options: DedupOptions) -> Path:
     output = options.output
     if not options.report and output.suffix not in WRITERS:
         raise YayiError(f"{output}: the name of --output must end in one of {', '.join(WRITERS)}")
-    if output.is_dir():
-        raise YayiError(f"{output}: is a folder; --output names a file")
     if not output.parent.is_dir():
         raise YayiError(f"{output.parent}: there is no such folder for --output; make it first")
     return output if options.report else output.with_suffix(LEDGER)
@@ -88,11 +86,8 @@ def _open(options: DedupOptions, ledger: Path) -> tuple[list[Source], int]:
         raise YayiError("stdin (-) can be read once only: name it once")
     against = open_sources(options.against) if options.against else []
     sources = [*against, *open_sources(options.paths)]
-    for source in sources:
-        path = Path(source.path)
-        for output in (options.output, ledger):
-            if output.exists() and path.exists() and path.samefile(output):
-                raise YayiError(f"{output}: is an input too; choose another --output")
+    for output in (options.output, ledger):
+        refuse_output(output, [source.path for source in sources])
     return [replace(source, index=i) for i, source in enumerate(sources)], len(against)
 
 

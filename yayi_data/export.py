@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from yayi_data.atomic import AtomicFile, fsync_folder, write_atomically
+from yayi_data.atomic import AtomicFile, fsync_folder, refuse_output, write_atomically
 from yayi_data.convert import value
 from yayi_data.decode import Decoder
 from yayi_data.encode import encode
@@ -122,8 +122,7 @@ def _messages(packed: _Packed, output: Path) -> Exported:
 def _refuse_ending(output: Path, endings: list[str]) -> None:
     if output.suffix not in endings:
         raise YayiError(f"{output}: the name of --output must end in {' or '.join(endings)}")
-    if output.is_dir():
-        raise YayiError(f"{output}: is a folder; --output names a file")
+    refuse_output(output, ())
 
 
 def _records(packed: _Packed, exported: Exported) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,8 @@ class Problem(NamedTuple):
     snippet: str = ""
     caret: int = 0
     """A piece of the offending line, and how many of its characters stand before the place."""
+    content: str = ""
+    """What tells this problem from its like in another run, where the snippet does not."""
 
 
 class Record(NamedTuple):

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,12 +119,36 @@ def test_severity_of_a_rule_can_be_set() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["strickt = true", 'strict = "yes"', "max-problems = true", 'severity = {syntax = "bad"}', "x ="],
+    [
+        "strickt = true",
+        'strict = "yes"',
+        "max-problems = true",
+        'severity = {syntax = "bad"}',
+        "x =",
+        'severity = {bogus = "error"}',
+        "limit = 0",
+        "workers = -3",
+        "max-problems = 0",
+        'dialect = "foo"',
+    ],
 )
 def test_a_setting_that_is_not_understood_is_refused(setting: str) -> None:
     path = write(GOOD)
     Path("yayi.toml").write_text(setting)
     assert called(path)[0] == 2
+
+
+@pytest.mark.parametrize("content", ["tool = 5", "[tool]\nyayi-data = 3", "[tool]\nyayi-data = []"])
+def test_a_project_file_of_another_shape_is_no_crash(content: str) -> None:
+    path = write(GOOD)
+    Path("pyproject.toml").write_text(content)
+    assert called(path)[0] == (0 if content == "tool = 5" else 2)
+
+
+def test_severity_of_a_group_of_rules_can_be_set() -> None:
+    path = write(BAD)
+    Path("yayi.toml").write_text('severity = {schema = "warning"}\n')
+    assert called(path)[0] == 0
 
 
 def test_repeats_are_found_across_files_and_errors_never_count() -> None:
@@ -145,11 +170,11 @@ def test_any_number_of_workers_gives_the_same_report(monkeypatch: pytest.MonkeyP
     ]
     write("\ufeff" + "".join(blocks) + GOOD, "a.jsonl")
     write(f"[{GOOD}, {WARNED},]", "b.json")
-    results = [validate_paths(ValidateOptions(("a.jsonl", "b.json"), workers=n)) for n in (1, 2)]
+    options = ValidateOptions(("a.jsonl", "b.json"), workers=1, fingerprints=True)
+    results = [validate_paths(replace(options, workers=n)) for n in (1, 2)]
     assert REPORTS["json"](results[0]) == REPORTS["json"](results[1])
-    whole = monkeypatch.setattr(checking, "JOB_BYTES", 1 << 30) or validate_paths(
-        ValidateOptions(("a.jsonl", "b.json"), workers=1)
-    )
+    monkeypatch.setattr(checking, "JOB_BYTES", 1 << 30)
+    whole = validate_paths(options)
     assert REPORTS["json"](whole) == REPORTS["json"](results[0])
 
 
@@ -171,9 +196,11 @@ def test_one_object_over_several_lines_is_one_problem() -> None:
     assert "one a line" in result.problems[0].message
 
 
-def test_two_stdins_and_a_file_named_twice() -> None:
-    with pytest.raises(YayiError, match="once"):
-        validate_paths(ValidateOptions(("-", "-")))
+def test_two_stdins_and_a_file_named_twice(tmp_path: Path) -> None:
+    write(GOOD)
+    for paths in (("-", "-"), ("a.jsonl", "./a.jsonl"), ("a.jsonl", str(tmp_path))):
+        with pytest.raises(YayiError, match="name it once"):
+            validate_paths(ValidateOptions(paths))
 
 
 def test_the_wild_file_has_its_one_syntax_fault() -> None:
@@ -205,3 +232,75 @@ def test_latex_whose_backslash_json_took_for_an_escape_is_told_as_such() -> None
     assert r"JSON reads \f so; for \frac write \\frac" in out
     assert r"JSON reads \b so; for \beta write \\beta" in out
     assert "at character 1: remove it" in out
+
+
+def test_a_report_never_replaces_what_was_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(GOOD)
+    write('{"problems": [], "counts": {}}', "b.json")
+    (tmp_path / "link.jsonl").symlink_to("a.jsonl")
+    for output, options in (("a.jsonl", ()), ("link.jsonl", ()), ("b.json", ("--baseline", "b.json"))):
+        assert called("a.jsonl", "--output", output, *options)[0] == 2
+        assert "is an input too" in capsys.readouterr().err
+    assert Path("a.jsonl").read_text() == GOOD
+
+
+def test_a_report_may_go_to_a_device_or_a_pipe(tmp_path: Path) -> None:
+    write(BAD)
+    assert called("a.jsonl", "--output", "/dev/null")[0] == 1
+    assert Path("/dev/null").is_char_device()
+    os.mkfifo("pipe")
+    reader = subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE)
+    assert called("a.jsonl", "--output", "pipe", "--format", "json")[0] == 1
+    assert json.loads(reader.communicate()[0])["counts"] == {"schema-missing": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "pipe"]
+
+
+def test_lines_that_are_whole_only_when_joined_are_not() -> None:
+    write(GOOD + '{"instruction":"x"\n"output":"y"}\n' + GOOD[:-1] + "," + GOOD)
+    code, out, _ = called("a.jsonl", "--format", "json")
+    assert code == 1
+    assert [p["line"] for p in json.loads(out)["problems"] if p["rule"] == "syntax"] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("content", ["", ', "content": null'])
+def test_a_question_without_content_is_no_crash(content: str) -> None:
+    call = '"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]'
+    write('{"messages": [{"role": "user", ' + call + content + '}, {"role": "assistant", "content": "x"}]}\n')
+    assert called("a.jsonl")[0] in (0, 1)
+
+
+def test_a_new_repeat_is_new_though_another_went() -> None:
+    lines = [f'{{"instruction": "{asked}", "output": "b"}}\n' for asked in "ppqq"]
+    write("".join(lines[:3]))
+    called("a.jsonl", "--format", "json", "--output", "b.json")
+    assert called("a.jsonl", "--strict", "--baseline", "b.json")[0] == 0
+    write(GOOD + "".join(lines[:3]))
+    assert called("a.jsonl", "--strict", "--baseline", "b.json")[0] == 0
+    write("".join(lines[1:]))
+    assert called("a.jsonl", "--strict", "--baseline", "b.json")[0] == 1
+
+
+def test_a_baseline_holds_however_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("", "yayi.toml")
+    write(BAD)
+    called("a.jsonl", "--format", "json", "--output", "b.json")
+    (tmp_path / "sub").mkdir()
+    for path in ("./a.jsonl", str(tmp_path / "a.jsonl")):
+        assert called(path, "--baseline", "b.json")[0] == 0
+    monkeypatch.chdir("sub")
+    assert called("../a.jsonl", "--baseline", "../b.json")[0] == 0
+
+
+def test_a_baseline_that_leaves_problems_out_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write(BAD * 3)
+    called("a.jsonl", "--format", "json", "--max-problems", "2", "--output", "b.json")
+    assert called("a.jsonl", "--baseline", "b.json")[0] == 2
+    assert "lists 2 of 3 problems of schema-missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-"])
+def test_a_closed_stream_is_no_crash(closed: str) -> None:
+    write(GOOD)
+    command = f"{sys.executable} -m yayi_data.cli validate a.jsonl {closed}"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")

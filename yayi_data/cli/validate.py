@@ -53,7 +53,9 @@ def validate(
 
     Example: yayi-data validate data/ --format github --strict
     """
+    from yayi_data.atomic import refuse_output
     from yayi_data.checking import ValidateOptions
+    from yayi_data.read import open_sources
     from yayi_data.settings import load_settings
 
     given = {
@@ -70,7 +72,10 @@ def validate(
     }
     settings: dict[str, Any] = {"max_problems": _SHOWN.get(report)} | load_settings(Path.cwd())
     settings |= {name: value for name, value in given.items() if value is not None}
-    result = _watched(ValidateOptions(tuple(paths), **settings))
+    options = ValidateOptions(tuple(paths), **settings, fingerprints=report in ("json", "sarif"))
+    if output:
+        refuse_output(output, [*(source.path for source in open_sources(paths)), options.baseline or ""])
+    result = _watched(options)
     _write(result, report, output)
     return 0 if result.ok else 1
 

@@ -5,6 +5,7 @@ import re
 import stat
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,11 @@ def open_sources(paths: Sequence[str]) -> list[Source]:
     found = [path for given in paths for path in expand(given)]
     if not found:
         raise YayiError("no input given: name a file, a folder, a glob, a URL, or - for stdin")
-    for path in found:
-        if found.count(path) > 1 and path == "-":
-            raise YayiError("stdin (-) can be read once only: name it once")
+    places = Counter(path if path == "-" or "://" in path else os.path.realpath(path) for path in found)
+    for place, times in places.items():
+        if times > 1:
+            what = "stdin (-)" if place == "-" else bare(place) if "://" in place else place
+            raise YayiError(f"{what} is given {times} times: name it once")
     names = _names(found)
     return [_sniff(i, path, name) for i, (path, name) in enumerate(zip(found, names, strict=True))]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import orjson
 
 from yayi_data.console import one_line
@@ -118,17 +119,28 @@ def check_syntax(chunk: Chunk, source: Source, rules: RuleSet) -> list[Problem]:
 
 def one_document(source: Source) -> Problem | None:
     """Return the problem of a file that is one JSON value over several lines, each of them broken."""
-    if source.kind != "jsonl" or (source.size or 0) > MAX_RECORD_BYTES:
+    if source.kind != "jsonl" or (text := _small(source)) is None:
         return None
-    try:
-        whole = Chunk(source.index, 0, [1], [0], [b"".join(blocks(source, keep=True))])
-    except DamagedStreamError:
-        return None
+    whole = Chunk(source.index, 0, [1], [0], [text])
     value = _parsed(whole.raws[0])
     if value is _BROKEN or b"\n" not in whole.raws[0].strip():
         return None
     look = _Look(whole, 0, value, source, "")
     return look.unclear()._replace(message=ONE_DOCUMENT)
+
+
+def _small(source: Source) -> bytes | None:
+    """Return the text of a source; None where it is too long to hold, or damaged."""
+    held, size = [], 0
+    try:
+        for block in blocks(source, keep=True):
+            held.append(block)
+            size += len(block)
+            if size > MAX_RECORD_BYTES:
+                return None
+    except DamagedStreamError:
+        return None
+    return b"".join(held)
 
 
 ONE_DOCUMENT = "the file is one JSON value over several lines: put its records in an array, or one a line"
@@ -165,10 +177,10 @@ def _parsed(raw: bytes) -> Any:
 def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
     """Parse all lines at once as one array, a third faster; None where that might not be the same.
 
-    A line break is kept behind each comma, so no text can span two lines; and flat records of texts only
-    have no place inside where one line could end and the next begin. So as many values as lines are one each.
+    A line break is kept behind each comma, so no text can span two lines. Every line ends with a closing
+    brace, which in a flat record of texts only is its end; so as many values as lines are one each.
     """
-    if dialect != "alpaca" or not chunk.data:
+    if dialect != "alpaca" or not chunk.data or not _lines_end_records(chunk):
         return None
     lines = chunk.data.removesuffix(b"\n").replace(b"\n", b",\n")
     try:
@@ -177,6 +189,13 @@ def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
         return None
     together = len(values) == len(chunk) and accepts(dialect).is_valid(values)
     return values if together and is_flat(values, dialect) else None
+
+
+def _lines_end_records(chunk: Chunk) -> bool:
+    """Tell whether every line's last byte is a closing brace."""
+    text = np.frombuffer(chunk.data, np.uint8)
+    ends = np.asarray(chunk.starts[1:], np.int64) - chunk.starts[0] - 2
+    return bool((text[ends] == ord("}")).all()) and chunk.data.endswith((b"}", b"}\n"))
 
 
 def _suspects(

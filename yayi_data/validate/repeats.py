@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from yayi_data.rules import RULES
 from yayi_data.schema import TURNS
@@ -23,10 +24,7 @@ _NO_PROMPTS = np.zeros(0, np.int64)
 
 
 class Prints(NamedTuple):
-    """Hashes of a chunk's prompts and records (0 for a record with an error), and the records' places.
-
-    The hashes are Python's own, equal between processes only where PYTHONHASHSEED is.
-    """
+    """Hashes of a chunk's prompts and records (0 for a record with an error), and the records' places."""
 
     prompts: Ints
     records: Ints
@@ -34,15 +32,29 @@ class Prints(NamedTuple):
     columns: list[int]
 
 
-def prints(values: Sequence[Any], lines: list[int], columns: list[int], dialect: str) -> Prints:
+Hash = Callable[[str | tuple[str, ...]], int]
+"""Python's own `hash`, equal between processes only where PYTHONHASHSEED is, or the slower `stable_hash`."""
+
+
+def stable_hash(texts: str | tuple[str, ...]) -> int:
+    """Return a signed 64-bit hash that is the same in every run."""
+    text = texts if isinstance(texts, str) else "\0".join(texts)
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) - (1 << 63)
+
+
+def prints(
+    values: Sequence[Any], lines: list[int], columns: list[int], dialect: str, hashed: Hash = hash
+) -> Prints:
     """Return the hashes of the records of a chunk; `columns` may be empty, as in a chunk."""
     count = len(values)
     if _usual(values, dialect):  # no Python of ours runs for such a record
-        prompts = np.fromiter(map(hash, map(itemgetter("instruction", "input"), values)), np.int64, count)
-        replies = np.fromiter(map(hash, map(itemgetter("output"), values)), np.int64, count)
+        asked, replied = map(itemgetter("instruction", "input"), values), map(itemgetter("output"), values)
+        prompts = np.fromiter(map(hashed, asked), np.int64, count)
+        replies = np.fromiter(map(hashed, replied), np.int64, count)
     else:
-        prompts = np.fromiter(map(_PROMPTS[dialect], values), np.int64, count)
-        replies = np.fromiter(map(_REPLIES[dialect], values), np.int64, count)
+        prompt, reply = _PROMPTS[dialect], _REPLIES[dialect]
+        prompts = np.fromiter((0 if v is None else hashed(prompt(v)) for v in values), np.int64, count)
+        replies = np.fromiter((0 if v is None else hashed(reply(v)) for v in values), np.int64, count)
     records = (prompts.view(np.uint64) * _MIX ^ replies.view(np.uint64)).view(np.int64)
     return Prints(prompts, records, lines, columns)
 
@@ -61,40 +73,34 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 """An odd number with bits all over, so that prompt and reply do not cancel out."""
 
 
-def _alpaca_prompt(value: Any) -> int:
-    if value is None:
-        return 0
+def _alpaca_prompt(value: Any) -> tuple[str, ...]:
     prompt = (value["instruction"], value.get("input", ""))
     if value.get("system") or value.get("history"):
-        return hash((*prompt, value.get("system") or "", str(value.get("history") or "")))
-    return hash(prompt)
+        return (*prompt, value.get("system") or "", str(value.get("history") or ""))
+    return prompt
 
 
-def _alpaca_reply(value: Any) -> int:
-    return hash(value["output"]) if value else 0
-
-
-def _prompt_of_turns(dialect: str) -> Callable[[Any], int]:
+def _prompt_of_turns(dialect: str) -> Callable[[Any], tuple[str, ...]]:
     name = TURNS[dialect]
 
-    def prompt(value: Any) -> int:
-        if value is None:
-            return 0
+    def prompt(value: Any) -> tuple[str, ...]:
         said = [str(list(turn.values())) for turn in value[name][:-1]]
-        return hash((value.get("system") or "", str(value.get("tools") or ""), *said))
+        return (value.get("system") or "", str(value.get("tools") or ""), *said)
 
     return prompt
 
 
-def _reply_of_turns(dialect: str) -> Callable[[Any], int]:
+def _reply_of_turns(dialect: str) -> Callable[[Any], str]:
     name = TURNS[dialect]
-    return lambda value: hash(str(list(value[name][-1].values()))) if value else 0
+    return lambda value: str(list(value[name][-1].values()))
 
 
-_PROMPTS: dict[str, Callable[[Any], int]] = {"alpaca": _alpaca_prompt} | {
+_PROMPTS: dict[str, Callable[[Any], tuple[str, ...]]] = {"alpaca": _alpaca_prompt} | {
     d: _prompt_of_turns(d) for d in TURNS
 }
-_REPLIES: dict[str, Callable[[Any], int]] = {"alpaca": _alpaca_reply} | {d: _reply_of_turns(d) for d in TURNS}
+_REPLIES: dict[str, Callable[[Any], str]] = {"alpaca": itemgetter("output")} | {
+    d: _reply_of_turns(d) for d in TURNS
+}
 
 
 @dataclass(slots=True)
@@ -150,7 +156,8 @@ class Repeats:
             for prompt, record, i in rows:
                 if told := earlier.of(start + i, prompt, record):
                     place = int(np.searchsorted(chunk.at, i))
-                    yield self._problem(start + i, int(chunk.lines[place]), int(chunk.columns[place]), *told)
+                    where = int(chunk.lines[place]), int(chunk.columns[place])
+                    yield self._problem(start + i, *where, *told)._replace(content=f"{record:x}")
             start += len(chunk.prompts)
 
     def _problem(self, ordinal: int, line: int, column: int, rule: str, first: int) -> Problem:

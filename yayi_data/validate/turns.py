@@ -94,7 +94,8 @@ def _first_turn(dialect: str) -> Callable[[Any], str]:
     turns, speaker, text = TURNS[dialect], SPEAKER[dialect], TEXT[dialect]
 
     def first(value: Any) -> str:
-        return next((t[text] for t in value[turns] if _LETTERS[t[speaker]] == "A"), "-")
+        asked: dict[str, Any] = next((turn for turn in value[turns] if _LETTERS[turn[speaker]] == "A"), {})
+        return asked.get(text) or "-"
 
     return first
 

@@ -14,6 +14,7 @@ from yayi_data.cli.convert import convert
 from yayi_data.cli.export import export
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
+from yayi_data.cli.report import report
 from yayi_data.cli.rules import rules
 from yayi_data.cli.validate import validate
 from yayi_data.cli.verify import verify
@@ -31,6 +32,7 @@ app.command()(convert)
 app.command()(pack)
 app.command()(inspect)
 app.command()(verify)
+app.command()(report)
 app.command()(export)
 
 

@@ -1,0 +1,207 @@
+"""Charts as plain SVG.
+
+A chart fills whatever width it gets: x is in percent and y in pixels, so that text and lines never scale.
+Hovering needs no script: each bar and step has a title, and an area that the style sheet lights up.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from markupsafe import Markup
+
+from yayi_data.page.svg import Axis, axis, element, figure, steps
+
+HEIGHT, TOP, BELOW = 176, 14, 26  # pixels of the plot, above it and below it
+_WIDTH = 1000  # of a line's own coordinates, which are stretched over the plot
+
+
+class Bar(NamedTuple):
+    """One bar of a histogram, over the positions `start` to `end` of its axis."""
+
+    start: float
+    end: float
+    count: int
+    title: str
+
+
+class Mark(NamedTuple):
+    """A place on the x axis that is pointed out."""
+
+    at: float
+    label: str
+
+
+class Chart(NamedTuple):
+    """A chart and the figures it was drawn from, as a table for those who would read them."""
+
+    drawn: Markup
+    heads: Sequence[str]
+    figures: list[tuple[str, ...]]
+
+
+class Series(NamedTuple):
+    """Points (x, y) drawn as a line, as a quiet line, or as dots, which stand for single measurements."""
+
+    points: Sequence[tuple[float, float]]
+    kind: Literal["line", "quiet", "dots"] = "line"
+
+
+def histogram(bars: Sequence[Bar], x: Axis, label: str, marks: Sequence[Mark] = ()) -> Markup:
+    """Draw bars over an axis; `label` tells the chart to those who cannot see it."""
+    y = axis(0, max((bar.count for bar in bars), default=1), whole=True)
+    drawn = [_bar(bar, x, y) for bar in bars if bar.count]
+    return _plot(x, y, [*drawn, *_pointed(marks, x)], label)
+
+
+def lines(
+    series: Sequence[Series], label: str, *, x: Axis | None = None, y: Axis | None = None, marks: Sequence[Mark] = ()
+) -> Markup:
+    """Draw lines and dots over steps; the first series is the one that hovering reads out.
+
+    The axes cover all points unless they are given, as for charts that are to be compared.
+    """
+    points = [point for one in series for point in one.points]
+    x = x or steps(min(p[0] for p in points), max(p[0] for p in points))
+    y = y or axis(min(0.0, *(p[1] for p in points)), max(p[1] for p in points))
+    drawn = [part for one in reversed(series) for part in _drawn(one, x, y)]
+    return _plot(x, y, [*_pointed(marks, x), *drawn, *_hits(series[0].points, x, y)], label)
+
+
+def sparkline(points: Sequence[tuple[float, float]], high: float | None = None) -> Markup:
+    """Draw a line of the size of a word; decoration for figures that stand beside it."""
+    width, height, edge = 120, 24, 2
+    top = high or max((y for _, y in points), default=0) or 1
+    first, last = points[0][0], points[-1][0]
+    places = [
+        ((x - first) / ((last - first) or 1) * width, edge + (1 - y / top) * (height - 2 * edge)) for x, y in points
+    ]
+    return element(
+        "svg",
+        element("polyline", points=_joined(places), class_="line"),
+        class_="spark",
+        width=width,
+        height=height,
+        aria_hidden="true",
+    )
+
+
+def share_bar(whole: float, part: float) -> Markup:
+    """Draw a bar `whole` wide of which `part` is dark, both as shares of the width; figures stand beside it."""
+    return element(
+        "svg",
+        element("rect", x="0", y="4", width=f"{100 * whole:.2f}%", height="10", class_="soft"),
+        element("rect", x="0", y="4", width=f"{100 * part:.2f}%", height="10", class_="full"),
+        class_="bar",
+        width="100%",
+        height=18,
+        aria_hidden="true",
+    )
+
+
+def _plot(x: Axis, y: Axis, drawn: Sequence[Markup], label: str) -> Markup:
+    height = TOP + HEIGHT + BELOW
+    rules = [
+        element("line", x1="0", x2="100%", y1=_y(tick, y), y2=_y(tick, y), class_="rule") for tick in y.ticks
+    ]
+    across = [
+        element("text", x.written(tick), x=x.percent(tick), y=TOP + HEIGHT + 18, text_anchor=_anchor(x.share(tick)))
+        for tick in x.ticks
+    ]
+    upward = [
+        element("text", y.written(tick), x="100%", y=_y(tick, y) + 4, text_anchor="end") for tick in y.ticks
+    ]
+    return element(
+        "div",
+        element("svg", *upward, class_="scale", height=height, aria_hidden="true"),
+        element("svg", *rules, *drawn, *across, class_="field", height=height, aria_hidden="true"),
+        class_="plot",
+        role="img",
+        aria_label=label,
+    )
+
+
+def _y(value: float, y: Axis) -> float:
+    return TOP + (1 - y.share(value)) * HEIGHT
+
+
+def _anchor(share: float) -> str:
+    return "start" if share < 0.05 else "end" if share > 0.95 else "middle"
+
+
+def _bar(bar: Bar, x: Axis, y: Axis) -> Markup:
+    tall = max(1.0, y.share(bar.count) * HEIGHT)
+    wide = f"{100 * (x.share(bar.end) - x.share(bar.start)):.2f}%"
+    left = x.percent(bar.start)
+    title = element("title", bar.title)
+    return element(
+        "g",
+        element("rect", x=left, y=TOP, width=wide, height=HEIGHT, class_="area"),
+        element("rect", x=left, y=TOP + HEIGHT - tall, width=wide, height=tall, class_="column"),
+        title,
+        class_="hit",
+    )
+
+
+def _pointed(marks: Sequence[Mark], x: Axis) -> Iterator[Markup]:
+    """Yield the lines of marks, then their words, each in a row of its own and on the side with more room."""
+    for mark in marks:
+        at = x.percent(mark.at)
+        yield element("line", x1=at, x2=at, y1=TOP, y2=TOP + HEIGHT, class_="mark")
+    for row, mark in enumerate(marks):
+        late = x.share(mark.at) > 0.6
+        yield element(
+            "text",
+            mark.label,
+            x=x.percent(mark.at),
+            y=TOP + 10 + 15 * row,
+            dx=-5 if late else 5,
+            text_anchor="end" if late else "start",
+            class_="note",
+        )
+
+
+def _drawn(series: Series, x: Axis, y: Axis) -> Iterator[Markup]:
+    if series.kind == "dots" or len(series.points) == 1:
+        for at, value in series.points:
+            title = element("title", f"step {at:,.0f}: {figure(value)}")
+            yield element("circle", title, cx=x.percent(at), cy=_y(value, y), r=4, class_="dot")
+        return
+    places = [(x.share(at) * _WIDTH, (1 - y.share(value)) * HEIGHT) for at, value in series.points]
+    yield element(
+        "svg",
+        element("polyline", points=_joined(places), class_=series.kind, vector_effect="non-scaling-stroke"),
+        y=TOP,
+        width="100%",
+        height=HEIGHT,
+        viewBox=f"0 0 {_WIDTH} {HEIGHT}",
+        preserveAspectRatio="none",
+        overflow="visible",
+    )
+
+
+def _joined(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+
+def _hits(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> Iterator[Markup]:
+    """Yield an area a point, which reaches halfway to its neighbours and reads the point out."""
+    shares = [x.share(at) for at, _ in points]
+    borders = [shares[0], *((a + b) / 2 for a, b in pairwise(shares)), shares[-1]]
+    for (at, value), (start, end) in zip(points, pairwise(borders), strict=True):
+        place = x.percent(at)
+        yield element(
+            "g",
+            element("line", x1=place, x2=place, y1=TOP, y2=TOP + HEIGHT, class_="cursor"),
+            element("circle", cx=place, cy=_y(value, y), r=4, class_="cursor"),
+            element(
+                "rect",
+                element("title", f"step {at:,.0f}: {figure(value)}"),
+                x=f"{100 * start:.2f}%",
+                y=TOP,
+                width=f"{100 * (end - start):.2f}%",
+                height=HEIGHT,
+                class_="area",
+            ),
+            class_="hit",
+        )

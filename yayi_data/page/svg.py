@@ -1,0 +1,91 @@
+"""SVG as safe markup, and the arithmetic of axes."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+
+def element(name: str, *children: object, **attributes: object) -> Markup:
+    """Return an element; `class_` and `text_anchor` become class and text-anchor, None leaves one out.
+
+    Whatever is no Markup yet, child or value, is escaped.
+    """
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inner = "".join(escape(child) for child in children)
+    return Markup(f"<{name}{written}>{inner}</{name}>")  # noqa: S704 - every part was escaped above
+
+
+def _short(value: object) -> object:
+    """Write coordinates with the two digits that can be seen."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+class Axis(NamedTuple):
+    """Values from `low` to `high`, the `ticks` among them, and how a tick is written."""
+
+    low: float
+    high: float
+    ticks: list[float]
+    written: Callable[[float], str]
+
+    def share(self, value: float) -> float:
+        """Return where a value lies: 0 at `low`, 1 at `high`."""
+        return (value - self.low) / (self.high - self.low)
+
+    def percent(self, value: float) -> str:
+        """Return where a value lies, as an SVG length."""
+        return f"{100 * self.share(value):.2f}%"
+
+
+def axis(low: float, high: float, *, about: int = 4, whole: bool = False) -> Axis:
+    """Return an axis that covers `low` to `high` with about so many round ticks, at integers if `whole`."""
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    step = _round_step((high - low) / about)
+    if whole:
+        step = max(1.0, step)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    ticks = [number * step for number in range(first, last + 1)]
+    return Axis(ticks[0], ticks[-1], ticks, _writer(step))
+
+
+def steps(first: float, last: float, *, about: int = 4) -> Axis:
+    """Return an axis over the steps of a run, from the first to the last, with round ticks between them."""
+    around = axis(first, last, about=about, whole=True)
+    if first == last:
+        return around
+    return Axis(first, last, [tick for tick in around.ticks if first <= tick <= last], around.written)
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= rough * 0.999)
+
+
+def _writer(step: float) -> Callable[[float], str]:
+    if step < 1e-3:
+        return lambda value: f"{value:.1e}".replace("e-0", "e-") if value else "0"
+    digits = next(n for n in range(6) if n == 5 or abs(step * 10**n - round(step * 10**n)) < 1e-6)
+    return lambda value: f"{value:,.{digits}f}"
+
+
+def figure(value: float) -> str:
+    """Write a measured value with four significant digits."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if abs(value) < 1e-3:
+        return f"{value:.2e}".replace("e-0", "e-")
+    digits = max(0, 3 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+def octaves(low: float, high: float) -> Iterator[int]:
+    """Yield the powers of two from at most `low` to at least `high`."""
+    for power in range(math.floor(math.log2(low)), math.ceil(math.log2(high)) + 1):
+        yield 2**power

@@ -54,27 +54,46 @@ def histogram(bars: Sequence[Bar], x: Axis, label: str, marks: Sequence[Mark] = 
     return _plot(x, y, [*drawn, *_pointed(marks, x)], label)
 
 
+class Frame(NamedTuple):
+    """The axes of charts that are to be compared."""
+
+    x: Axis
+    y: Axis
+
+
+def frame(points: Sequence[tuple[float, float]], *, across: int = 4, up: int = 4) -> Frame:
+    """Return axes from zero that cover all points, with about so many ticks across and up."""
+    lowest, highest = min(0.0, *(y for _, y in points)), max(y for _, y in points)
+    return Frame(steps(max(x for x, _ in points), between=across), axis(lowest, highest, about=up))
+
+
 def lines(
-    series: Sequence[Series], label: str, *, x: Axis | None = None, y: Axis | None = None, marks: Sequence[Mark] = ()
+    series: Sequence[Series],
+    label: str,
+    *,
+    around: Frame | None = None,
+    marks: Sequence[Mark] = (),
+    band: Sequence[tuple[float, float, float]] = (),
 ) -> Markup:
     """Draw lines and dots over steps; the first series is the one that hovering reads out.
 
-    The axes cover all points unless they are given, as for charts that are to be compared.
+    `band` is the range (x, lowest, highest) within which the first series was measured.
     """
     points = [point for one in series for point in one.points]
-    x = x or steps(min(p[0] for p in points), max(p[0] for p in points))
-    y = y or axis(min(0.0, *(p[1] for p in points)), max(p[1] for p in points))
+    x, y = around or frame([*points, *((at, high) for at, _, high in band)])
     drawn = [part for one in reversed(series) for part in _drawn(one, x, y)]
-    return _plot(x, y, [*_pointed(marks, x), *drawn, *_hits(series[0].points, x, y)], label)
+    return _plot(
+        x, y, [*_band(band, x, y), *_pointed(marks, x), *drawn, *_hits(series[0].points, x, y)], label
+    )
 
 
-def sparkline(points: Sequence[tuple[float, float]], high: float | None = None) -> Markup:
-    """Draw a line of the size of a word; decoration for figures that stand beside it."""
+def sparkline(points: Sequence[tuple[float, float]], highest: float) -> Markup:
+    """Draw a line from 0 to `highest` of the size of a word, beside the figures that say the same."""
     width, height, edge = 120, 24, 2
-    top = high or max((y for _, y in points), default=0) or 1
     first, last = points[0][0], points[-1][0]
     places = [
-        ((x - first) / ((last - first) or 1) * width, edge + (1 - y / top) * (height - 2 * edge)) for x, y in points
+        ((x - first) / ((last - first) or 1) * width, edge + (1 - y / (highest or 1)) * (height - 2 * edge))
+        for x, y in points
     ]
     return element(
         "svg",
@@ -87,7 +106,7 @@ def sparkline(points: Sequence[tuple[float, float]], high: float | None = None) 
 
 
 def share_bar(whole: float, part: float) -> Markup:
-    """Draw a bar `whole` wide of which `part` is dark, both as shares of the width; figures stand beside it."""
+    """Draw a bar `whole` wide, `part` of it dark (shares of the width), beside figures that say the same."""
     return element(
         "svg",
         element("rect", x="0", y="4", width=f"{100 * whole:.2f}%", height="10", class_="soft"),
@@ -105,7 +124,13 @@ def _plot(x: Axis, y: Axis, drawn: Sequence[Markup], label: str) -> Markup:
         element("line", x1="0", x2="100%", y1=_y(tick, y), y2=_y(tick, y), class_="rule") for tick in y.ticks
     ]
     across = [
-        element("text", x.written(tick), x=x.percent(tick), y=TOP + HEIGHT + 18, text_anchor=_anchor(x.share(tick)))
+        element(
+            "text",
+            x.written(tick),
+            x=x.percent(tick),
+            y=TOP + HEIGHT + 18,
+            text_anchor=_anchor(x.share(tick)),
+        )
         for tick in x.ticks
     ]
     upward = [
@@ -167,10 +192,26 @@ def _drawn(series: Series, x: Axis, y: Axis) -> Iterator[Markup]:
             title = element("title", f"step {at:,.0f}: {figure(value)}")
             yield element("circle", title, cx=x.percent(at), cy=_y(value, y), r=4, class_="dot")
         return
-    places = [(x.share(at) * _WIDTH, (1 - y.share(value)) * HEIGHT) for at, value in series.points]
-    yield element(
+    shape = {"points": _stretched(series.points, x, y), "vector_effect": "non-scaling-stroke"}
+    yield _inner(element("polyline", class_=series.kind, **shape))
+
+
+def _band(band: Sequence[tuple[float, float, float]], x: Axis, y: Axis) -> Iterator[Markup]:
+    if band:
+        there = [(at, high) for at, _, high in band]
+        back = [(at, low) for at, low, _ in reversed(band)]
+        yield _inner(element("polygon", class_="band", points=_stretched([*there, *back], x, y)))
+
+
+def _stretched(points: Sequence[tuple[float, float]], x: Axis, y: Axis) -> str:
+    return _joined([(x.share(at) * _WIDTH, (1 - y.share(value)) * HEIGHT) for at, value in points])
+
+
+def _inner(shape: Markup) -> Markup:
+    """Return the coordinates in which lines stand: stretched over the width of the plot."""
+    return element(
         "svg",
-        element("polyline", points=_joined(places), class_=series.kind, vector_effect="non-scaling-stroke"),
+        shape,
         y=TOP,
         width="100%",
         height=HEIGHT,

@@ -1,4 +1,4 @@
-"""Templates -> one HTML file that asks for nothing: style and script stand inside, and a policy forbids the rest.
+"""Templates -> one HTML file that asks for nothing: style and script stand inside, a policy forbids the rest.
 
 Text reaches the page escaped, by the templates' own rule; nothing of a record is ever script, style or an
 attribute. What could steer the reader's eye (bidirectional and zero-width controls) is spelled out.
@@ -15,7 +15,11 @@ from markupsafe import Markup
 from yayi_data.console import UNSAFE
 from yayi_data.page.svg import element, figure
 
-_KANA, _HANGUL, _HAN = re.compile("[\u3041-\u30ff]"), re.compile("[\uac00-\ud7af]"), re.compile("[\u4e00-\u9fff]")
+_KANA, _HANGUL, _HAN = (
+    re.compile("[\u3041-\u30ff]"),
+    re.compile("[\uac00-\ud7af]"),
+    re.compile("[\u4e00-\u9fff]"),
+)
 
 
 def page(template: str, **facts: Any) -> bytes:
@@ -36,12 +40,16 @@ def page(template: str, **facts: Any) -> bytes:
         "language": language,
     }
     sources = {name: _source(environment, name) for name in ("style.css", "search.js")}
-    return environment.get_template(template).render(
-        **facts,
-        style=sources["style.css"],
-        script=sources["search.js"],
-        policy=_policy(**{"style": sources["style.css"], "script": sources["search.js"]}),
-    ).encode()
+    return (
+        environment.get_template(template)
+        .render(
+            **facts,
+            style=sources["style.css"],
+            script=sources["search.js"],
+            policy=_policy(sources["style.css"], sources["search.js"]),
+        )
+        .encode()
+    )
 
 
 def _source(environment: Environment, name: str) -> Markup:
@@ -72,7 +80,7 @@ def shown(text: str) -> Markup:
 
 
 def language(text: str) -> str:
-    """Return the language tag by which a browser chooses fonts and breaks lines, "" where it does not matter."""
+    """Return the language by which a browser chooses fonts and breaks lines, "" where it does not matter."""
     if _KANA.search(text):
         return "ja"
     return "ko" if _HANGUL.search(text) else "zh" if _HAN.search(text) else ""

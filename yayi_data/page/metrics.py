@@ -11,7 +11,7 @@ import orjson
 from yayi_data.errors import DataError
 
 METRICS = "metrics.jsonl"
-POINTS = 240
+POINTS = 160
 """Points of a line: as many as a screen can tell apart."""
 
 Points = list[tuple[float, float]]
@@ -42,7 +42,9 @@ def load_metrics(folder: Path) -> Metrics:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); has the run taken a step yet?") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); has the run taken a step yet?"
+        ) from error
     metrics = Metrics()
     for line in _parsed(data.splitlines(), metrics):
         (metrics.evaluations if "eval_loss" in line else metrics.train).append(line)
@@ -90,6 +92,17 @@ def column(lines: Sequence[dict[str, Any]], *keys: str) -> Points:
 
 def thinned(points: Points) -> Points:
     """Return at most POINTS points: the means of consecutive ones, each at its last step."""
-    size = -(-len(points) // POINTS)
-    groups = [points[start : start + size] for start in range(0, len(points), size or 1)]
-    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
+    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in _groups(points)]
+
+
+def spread(points: Points) -> list[tuple[float, float, float]]:
+    """Return the lowest and highest value behind each point of `thinned`, [] where each stands for itself."""
+    if len(points) <= POINTS:
+        return []
+    values = [(group[-1][0], [value for _, value in group]) for group in _groups(points)]
+    return [(step, min(group), max(group)) for step, group in values]
+
+
+def _groups(points: Points) -> list[Points]:
+    size = max(1, -(-len(points) // POINTS))
+    return [points[start : start + size] for start in range(0, len(points), size)]

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,14 +127,14 @@ def _lengths(lengths: NDArray[np.int32]) -> Chart:
     rough = 2 ** np.arange(x.low, x.high + 1e-9, 1 / bins)
     edges = np.unique(np.ceil(rough - 1e-9).astype(np.int64))
     counts = np.histogram(lengths, [*edges[:-1], edges[-1] + 1])[0].tolist()
-    spans = [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    spans = list(pairwise(edges.tolist()))
     bars = [
         Bar(math.log2(a), math.log2(b), count, f"{a:,} to {b - 1:,} tokens: {count:,} conversations")
         for (a, b), count in zip(spans, counts, strict=True)
     ]
     quantiles = _quantiles(lengths)
     marks = [Mark(math.log2(quantiles[name]), f"{told} {quantiles[name]:,}") for name, told in _MARKS]
-    label = f"Lengths: median {quantiles['median']:,} tokens, 95% of the conversations up to {quantiles['p95']:,}."
+    label = f"Lengths: median {quantiles['median']:,} tokens, 95% up to {quantiles['p95']:,}."
     figures = [(f"{a:,} – {b - 1:,}", f"{n:,}") for (a, b), n in zip(spans, counts, strict=True) if n]
     return Chart(histogram(bars, x, label, marks), ("Tokens", "Conversations"), figures)
 

@@ -10,9 +10,9 @@ import orjson
 from markupsafe import Markup
 
 from yayi_data.errors import DataError
-from yayi_data.page.charts import Chart, Mark, Series, lines, sparkline
-from yayi_data.page.metrics import Metrics, Points, column, load_metrics, thinned
-from yayi_data.page.svg import Axis, axis, figure, steps
+from yayi_data.page.charts import Chart, Mark, Series, frame, lines, sparkline
+from yayi_data.page.metrics import Metrics, Points, column, load_metrics, spread, thinned
+from yayi_data.page.svg import figure
 
 RUN = "run.json"
 _ROWS = 12  # of the table beside a chart
@@ -118,12 +118,17 @@ def _load_run(folder: Path) -> dict[str, Any]:
 
 def _loss_chart(metrics: Metrics, starts: Sequence[dict[str, Any]]) -> Chart:
     losses, held_out = thinned(column(metrics.train, "loss")), column(metrics.evaluations, "eval_loss")
-    label = f"Loss by step: {figure(losses[0][1])} at first, {figure(losses[-1][1])} at step {losses[-1][0]:,.0f}"
+    label = (
+        f"Loss by step: {figure(losses[0][1])} at first, {figure(losses[-1][1])} at step {losses[-1][0]:,.0f}"
+    )
     if held_out:
         label += f"; on held-out data {figure(held_out[-1][1])} at the end"
     resumed = [Mark(start["step"], "resumed") for start in starts if start["step"]][:3]
     series = [Series(losses), *([Series(held_out, "dots")] if held_out else [])]
-    return Chart(lines(series, label, marks=resumed), ("Step", "Loss", "Held out"), _table(losses, held_out))
+    band = spread(column(metrics.train, "loss"))
+    return Chart(
+        lines(series, label, marks=resumed, band=band), ("Step", "Loss", "Held out"), _table(losses, held_out)
+    )
 
 
 def _table(points: Points, beside: Points) -> list[tuple[str, ...]]:
@@ -144,23 +149,20 @@ def _panels(metrics: Metrics) -> Iterator[Panel]:
     names = metrics.domains()
     found = {name: thinned(column(metrics.train, "loss_by_domain", name)) for name in names}
     found = {name: points for name, points in found.items() if points}
-    x, y = _common(whole, list(found.values()))
+    around = frame([point for points in (whole, *found.values()) for point in points], across=0, up=3)
     often = sorted(found, key=lambda name: -len(column(metrics.train, "loss_by_domain", name)))
     for name in sorted(often[:_PANELS], key=names.index):
         points, dots = found[name], column(metrics.evaluations, "eval_loss_by_domain", name)
         label = f"Loss of this domain: {figure(points[0][1])} at first, {figure(points[-1][1])} in the end"
-        dots = [(step, value) for step, value in dots if y.low <= value <= y.high]
+        dots = [(step, value) for step, value in dots if value <= around.y.high]
         series = [Series(points), Series(whole, "quiet"), Series(dots, "dots")]
-        yield Panel(name, lines(series, label, x=x, y=y))
-
-
-def _common(whole: Points, parts: Sequence[Points]) -> tuple[Axis, Axis]:
-    highest = max(value for points in (whole, *parts) for _, value in points)
-    return steps(whole[0][0], whole[-1][0], about=2), axis(0, highest, about=3)
+        yield Panel(name, lines(series, label, around=around))
 
 
 def _domains(metrics: Metrics) -> Iterator[Domain]:
     supervised = sum(value for _, value in column(metrics.train, "supervised_tokens"))
+    shares = {name: _shares(metrics, name) for name in metrics.domains()}
+    highest = max((share for points in shares.values() for _, share in points), default=1.0)
     for name in metrics.domains():
         losses = column(metrics.train, "loss_by_domain", name)
         counts = column(metrics.train, "supervised_by_domain", name)
@@ -169,7 +171,7 @@ def _domains(metrics: Metrics) -> Iterator[Domain]:
             name=name,
             steps=len(losses) / len(metrics.train),
             share=sum(value for _, value in counts) / supervised if counts and supervised else None,
-            trend=sparkline(_shares(metrics, name)) if counts else None,
+            trend=sparkline(shares[name], highest) if counts else None,
             first=losses[0][1] if losses else None,
             last=losses[-1][1] if losses else None,
             evaluated=held_out[-1][1] if held_out else None,
@@ -189,17 +191,22 @@ def _shares(metrics: Metrics, name: str) -> Points:
 _CHARTS = (
     ("lr", "Learning rate", ""),
     ("grad_norm", "Gradient norm", "Before clipping."),
-    ("tokens_per_second", "Tokens per second", "Over all ranks, padding not counted."),
+    ("tokens_per_second", "Tokens per second", "Over all ranks."),
 )
 
 
 def _charts(metrics: Metrics) -> Iterator[tuple[str, str, Chart]]:
     for key, title, note in _CHARTS:
-        points = thinned(column(metrics.train, key))
+        measured = column(metrics.train, key)
+        points = thinned(measured)
         if points:
             label = f"{title} by step: from {figure(points[0][1])} to {figure(points[-1][1])}"
             rows = [row[:2] for row in _table(points, [])]
-            yield title, note, Chart(lines([Series(points)], label), ("Step", title), rows)
+            yield (
+                title,
+                note,
+                Chart(lines([Series(points)], label, band=spread(measured)), ("Step", title), rows),
+            )
 
 
 def _settings(values: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -55,12 +55,12 @@ def axis(low: float, high: float, *, about: int = 4, whole: bool = False) -> Axi
     return Axis(ticks[0], ticks[-1], ticks, _writer(step))
 
 
-def steps(first: float, last: float, *, about: int = 4) -> Axis:
-    """Return an axis over the steps of a run, from the first to the last, with round ticks between them."""
-    around = axis(first, last, about=about, whole=True)
-    if first == last:
-        return around
-    return Axis(first, last, [tick for tick in around.ticks if first <= tick <= last], around.written)
+def steps(last: float, *, between: int = 4) -> Axis:
+    """Return an axis over the steps of a run, with ticks at its ends and about so many round ones between."""
+    around = axis(0, last, about=max(1, between), whole=True)
+    room = last * 0.15  # for the words at the ends
+    inner = [tick for tick in around.ticks if room < tick < last - room] if between else []
+    return Axis(0, last, [0, *inner, last], around.written)
 
 
 def _round_step(rough: float) -> float:

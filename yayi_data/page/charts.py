@@ -21,7 +21,7 @@ class Bar(NamedTuple):
 
     start: float
     end: float
-    count: int
+    number: int
     title: str
 
 
@@ -37,7 +37,7 @@ class Chart(NamedTuple):
 
     drawn: Markup
     heads: Sequence[str]
-    figures: list[tuple[str, ...]]
+    figures: Sequence[tuple[str, ...]]
 
 
 class Series(NamedTuple):
@@ -49,8 +49,8 @@ class Series(NamedTuple):
 
 def histogram(bars: Sequence[Bar], x: Axis, label: str, marks: Sequence[Mark] = ()) -> Markup:
     """Draw bars over an axis; `label` tells the chart to those who cannot see it."""
-    y = axis(0, max((bar.count for bar in bars), default=1), whole=True)
-    drawn = [_bar(bar, x, y) for bar in bars if bar.count]
+    y = axis(0, max((bar.number for bar in bars), default=1), whole=True)
+    drawn = [_bar(bar, x, y) for bar in bars if bar.number]
     return _plot(x, y, [*drawn, *_pointed(marks, x)], label)
 
 
@@ -155,7 +155,7 @@ def _anchor(share: float) -> str:
 
 
 def _bar(bar: Bar, x: Axis, y: Axis) -> Markup:
-    tall = max(1.0, y.share(bar.count) * HEIGHT)
+    tall = max(1.0, y.share(bar.number) * HEIGHT)
     wide = f"{100 * (x.share(bar.end) - x.share(bar.start)):.2f}%"
     left = x.percent(bar.start)
     title = element("title", bar.title)

@@ -71,7 +71,7 @@ def _hash(text: str) -> str:
 
 def shown(text: str) -> Markup:
     """Return text with each control, bidirectional or zero-width character spelled out, such as U+202E."""
-    parts: list[object] = []
+    parts: list[str] = []
     start = 0
     for found in UNSAFE.finditer(text):
         parts += [text[start : found.start()], element("b", f"U+{ord(found[0]):04X}", class_="unseen")]

@@ -53,7 +53,7 @@ class Drop(NamedTuple):
     """A reason for drops, how often it was one, and the first places."""
 
     reason: str
-    count: int
+    number: int
     places: list[str]
 
 

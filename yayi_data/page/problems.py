@@ -22,7 +22,7 @@ class RuleProblems(NamedTuple):
     rule: str
     title: str
     severity: str
-    count: int
+    number: int
     places: list[str]
     message: str
 
@@ -65,7 +65,7 @@ def load_problems(path: Path) -> Problems:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise YayiError(f"{path}: is not a report of validate in JSON; {_MAKE}") from None
     order = {"error": 0, "warning": 1}
-    return Problems(path, records, sorted(rules, key=lambda r: (order.get(r.severity, 2), -r.count)), sizes)
+    return Problems(path, records, sorted(rules, key=lambda r: (order.get(r.severity, 2), -r.number)), sizes)
 
 
 def _rule(rule: str, count: int, problems: list[dict[str, Any]]) -> RuleProblems:
@@ -75,7 +75,7 @@ def _rule(rule: str, count: int, problems: list[dict[str, Any]]) -> RuleProblems
         rule=rule,
         title=known.name if known else "",
         severity=str(found[0]["severity"]) if found else (known.severity.value if known else ""),
-        count=int(count),
+        number=int(count),
         places=[f"{p['path']}:{p['line']}:{p['column']}" for p in found[:_PLACES]],
         message=str(found[0]["message"]) if found else "",
     )

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from yayi_data.page.charts import Bar, Mark, Series, histogram, lines, share_bar, sparkline
-from yayi_data.page.svg import axis, element, figure, octaves, steps
+from yayi_data.page.svg import axis, element, figure, steps
 
 
 def drawn(markup: str) -> ElementTree.Element:
@@ -51,10 +51,6 @@ def test_small_ticks_are_told_apart() -> None:
 )
 def test_a_figure_has_four_digits(value: float, written: str) -> None:
     assert figure(value) == written
-
-
-def test_octaves_enclose_the_lengths() -> None:
-    assert list(octaves(48, 1017)) == [32, 64, 128, 256, 512, 1024]
 
 
 def test_a_histogram_reads_out_every_bar_that_is_not_empty() -> None:

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,15 +14,17 @@ from numpy.typing import NDArray
 
 from yayi_data import plan
 from yayi_data.index import Index, open_index
+from yayi_data.lengths import length_bins
 from yayi_data.manifest import Manifest, load, read_listed
 from yayi_data.page.charts import Bar, Chart, Mark, histogram, share_bar
 from yayi_data.page.problems import Problems
 from yayi_data.page.samples import Sample, samples
-from yayi_data.page.svg import Axis, octaves
+from yayi_data.page.svg import Axis
 from yayi_data.pipeline import DROPPED
 
 SEQ_LENS = (512, 1024, 2048, 4096, 8192)
 _PLACES = 5  # source lines that are named for a reason
+_BINS = 40  # of the lengths, at most
 _SHARES = 20  # bars of the distribution of the supervised share
 
 
@@ -117,25 +118,24 @@ def _domains(manifest: Manifest) -> list[Domain]:
 
 
 def _lengths(lengths: NDArray[np.int32]) -> Chart:
-    """Draw how many conversations have which length, over powers of two: lengths spread that widely."""
-    powers = list(octaves(float(lengths.min()), float(lengths.max()) + 1))
-    if len(powers) == 1:
-        powers.append(2 * powers[0])
-    ticks = [math.log2(power) for power in powers[:: 1 if len(powers) < _MANY else 2]]
-    x = Axis(math.log2(powers[0]), math.log2(powers[-1]), ticks, _power)
-    bins = 4 if len(powers) > 5 else 8
-    rough = 2 ** np.arange(x.low, x.high + 1e-9, 1 / bins)
-    edges = np.unique(np.ceil(rough - 1e-9).astype(np.int64))
-    counts = np.histogram(lengths, [*edges[:-1], edges[-1] + 1])[0].tolist()
-    spans = list(pairwise(edges.tolist()))
+    """Draw how many conversations have which length, on a logarithmic axis."""
+    bins = length_bins(lengths, _BINS)
+    powers = range(bins[0].low.bit_length() - 1, bins[-1].high.bit_length() + 1)
+    ticks = [float(power) for power in powers[:: 1 if len(powers) < _MANY else 2]]
+    x = Axis(powers[0], powers[-1], ticks, _power)
     bars = [
-        Bar(math.log2(a), math.log2(b), count, f"{a:,} to {b - 1:,} tokens: {count:,} conversations")
-        for (a, b), count in zip(spans, counts, strict=True)
+        Bar(
+            math.log2(one.low),
+            math.log2(one.high + 1),
+            one.number,
+            f"{one.low:,} to {one.high:,} tokens: {one.number:,} conversations",
+        )
+        for one in bins
     ]
     quantiles = _quantiles(lengths)
     marks = [Mark(math.log2(quantiles[name]), f"{told} {quantiles[name]:,}") for name, told in _MARKS]
     label = f"Lengths: median {quantiles['median']:,} tokens, 95% up to {quantiles['p95']:,}."
-    figures = [(f"{a:,} – {b - 1:,}", f"{n:,}") for (a, b), n in zip(spans, counts, strict=True) if n]
+    figures = [(f"{one.low:,} – {one.high:,}", f"{one.number:,}") for one in bins if one.number]
     return Chart(histogram(bars, x, label, marks), ("Tokens", "Conversations"), figures)
 
 

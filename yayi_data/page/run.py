@@ -136,7 +136,7 @@ def _table(points: Points, beside: Points) -> list[tuple[str, ...]]:
     chosen = points[:: -(-len(points) // _ROWS)]
     if chosen[-1] != points[-1]:
         chosen.append(points[-1])
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for step, value in chosen:
         known = [other for at, other in beside if at <= step]
         rows.append((f"{step:,.0f}", figure(value), figure(known[-1]) if known else "–"))

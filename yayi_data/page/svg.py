@@ -1,7 +1,7 @@
 """SVG as safe markup, and the arithmetic of axes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from markupsafe import Markup, escape
@@ -83,9 +83,3 @@ def figure(value: float) -> str:
         return f"{value:.2e}".replace("e-0", "e-")
     digits = max(0, 3 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
-
-
-def octaves(low: float, high: float) -> Iterator[int]:
-    """Yield the powers of two from at most `low` to at least `high`."""
-    for power in range(math.floor(math.log2(low)), math.ceil(math.log2(high)) + 1):
-        yield 2**power

@@ -93,16 +93,16 @@ def pack(options: PackOptions) -> Packed:
             cut = _cut(sources, options, spool)
             texts = sample(template, registry, cut.jobs[0]) if cut.jobs else []
             tools = Tools(loading.result(), template, registry)
+            del loading
         tools.tokenizer.check_sample(texts)
         facts = _facts(cut, options, tools)
         with partial_folder(options.output, _key(facts)) as folder:
             units = _run(cut.jobs, options, tools, folder)
+            engine, reason = tools.tokenizer.engine, tools.tokenizer.engine_reason
+            del tools  # a large vocabulary takes as much memory as the index of a large input
             whole = _finish(folder, facts, units, options)
             publish(options.output)
-    tokenizer = tools.tokenizer
-    return Packed(
-        options.output, whole, tokenizer.engine, tokenizer.engine_reason, time.monotonic() - started
-    )
+    return Packed(options.output, whole, engine, reason, time.monotonic() - started)
 
 
 def _cut(sources: Sequence[Source], options: PackOptions, spool: Path) -> _Cut:

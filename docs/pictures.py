@@ -51,7 +51,8 @@ TAKEN = [
     for theme in ("light", "dark")
     for name, page, width, start, end, most in (
         ("data", "packed", 1080, "body", "section:has(#packing)", 1200),
-        ("conversations", "packed", 1080, "section:has(#drops)", "section:has(#origin)", 1300),
+        ("problems", "packed", 1080, "section:has(#drops)", "section:has(#conversations)", 1300),
+        ("conversations", "packed", 1080, "section:has(#conversations)", "section:has(#origin)", 960),
         ("run", "run", 1080, "body", "section:has(#course)", 1300),
         ("phone", "packed", 390, "section:has(#conversations)", "section:has(#origin)", 844),
     )
@@ -74,7 +75,7 @@ def main() -> int:
 
 
 def command(module: str, *arguments: str, wrong: bool = False) -> None:
-    """Run one of our commands on files in demo-run/pictures; `wrong` where it is expected to find problems."""
+    """Run one of our commands in demo-run/pictures; `wrong` where it is expected to find problems."""
     outcome = subprocess.run([sys.executable, "-m", module, *arguments], cwd=WORK, check=False)  # noqa: S603
     if outcome.returncode != int(wrong):
         sys.exit(f"{module} {' '.join(arguments)} exited with {outcome.returncode}")
@@ -120,7 +121,8 @@ def run_page() -> None:
     command("yayi_train", "prepare", str(ROOT / "data" / "tiny"), "--template", "yayi", "--output", "base")
     command(
         "yayi_train", "run", "--data-path", "packed", "--input-model", "base", "--local-output-dir", "run",
-        "--deepspeed", "zero0", "--seq-len", "512", "--per-device-train-batch-size", "4", "--max-steps", "120",
+        "--deepspeed", "zero0", "--seq-len", "512", "--per-device-train-batch-size", "4",
+        "--max-steps", "120",
         "--lr", "1e-3", "--warmup-steps", "10", "--scheduler", "cosine", "--no-gradient-checkpointing",
         "--save-steps", "1000", "--eval-steps", "20", "--test-size", "16",
     )  # fmt: skip

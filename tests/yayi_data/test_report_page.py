@@ -230,6 +230,50 @@ def test_a_run_of_before_the_counts_by_domain_has_a_page_too(run_folder: Path, t
     assert "1 line of metrics.jsonl could not be read" in text
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        metrics_line(0),
+        metrics_line(5, loss="low"),
+        metrics_line(5, epoch=[]),
+        metrics_line(5, loss_by_domain=None),
+        {"step": 5, "eval_loss": 1.0, "eval_loss_by_domain": []},
+        {"step": "5"},
+        [],
+    ],
+)
+def test_a_line_that_no_run_wrote_is_counted_and_left_out(
+    line: Any, run_folder: Path, tmp_path: Path
+) -> None:
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    text = Words(made(run_folder, tmp_path)).text
+    assert "1 line of metrics.jsonl could not be read" in text
+    assert "4 of 8 steps" in text
+
+
+def test_odd_figures_of_a_run_do_not_break_its_page(run_folder: Path, tmp_path: Path) -> None:
+    odd = {
+        "loss": 1e300,
+        "lr": 0,
+        "grad_norm": None,
+        "supervised_tokens": 0,
+        "supervised_by_domain": {"金融": "x"},
+    }
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(metrics_line(5, **odd)) + "\n")
+        file.write(json.dumps(metrics_line(6, supervised_by_domain=[])) + "\n")
+    text = Words(made(run_folder, tmp_path)).text
+    assert "6 of 8 steps" in text
+    assert "1.00e300" in text
+
+
+def test_a_changed_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "tokenizer" / "template.toml").write_text("")
+    with pytest.raises(DataError, match=r"template\.toml: has 0 bytes, the manifest says"):
+        report(folder, tmp_path / "report.html")
+
+
 def test_a_long_run_is_thinned_to_means_and_their_spread() -> None:
     points = [(float(step), float(step % 2)) for step in range(1, 10 * POINTS + 1)]
     assert len(thinned(points)) == POINTS

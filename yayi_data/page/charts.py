@@ -49,7 +49,8 @@ class Series(NamedTuple):
 
 def histogram(bars: Sequence[Bar], x: Axis, label: str, marks: Sequence[Mark] = ()) -> Markup:
     """Draw bars over an axis; `label` tells the chart to those who cannot see it."""
-    y = axis(0, max((bar.number for bar in bars), default=1), whole=True)
+    tallest = max((bar.number for bar in bars), default=1)
+    y = axis(0, tallest * (1.2 if marks else 1), whole=True)  # the marks are named above the bars
     drawn = [_bar(bar, x, y) for bar in bars if bar.number]
     return _plot(x, y, [*drawn, *_pointed(marks, x)], label)
 
@@ -106,7 +107,7 @@ def sparkline(points: Sequence[tuple[float, float]], highest: float) -> Markup:
 
 
 def share_bar(whole: float, part: float) -> Markup:
-    """Draw a bar `whole` wide, `part` of it dark (shares of the width), beside figures that say the same."""
+    """Draw a bar `whole` wide, `part` of it full (shares of the width), beside figures that say the same."""
     return element(
         "svg",
         element("rect", x="0", y="4", width=f"{100 * whole:.2f}%", height="10", class_="soft"),

@@ -53,7 +53,7 @@ def load_metrics(folder: Path) -> Metrics:
     return metrics
 
 
-_TRAIN = ("loss", "lr", "grad_norm", "tokens", "supervised_tokens", "tokens_per_second")
+_TRAIN = ("epoch", "loss", "lr", "grad_norm", "tokens", "supervised_tokens", "tokens_per_second")
 
 
 def _parsed(lines: Sequence[bytes], metrics: Metrics) -> Iterator[dict[str, Any]]:
@@ -61,10 +61,15 @@ def _parsed(lines: Sequence[bytes], metrics: Metrics) -> Iterator[dict[str, Any]
     for line in lines:
         try:
             values = orjson.loads(line)
-            sound = isinstance(values["step"], int) and (
-                isinstance(values["eval_loss_by_domain"], dict)
-                if "eval_loss" in values
-                else isinstance(values["loss_by_domain"], dict) and all(_is_figure(values[n]) for n in _TRAIN)
+            sound = (
+                isinstance(values["step"], int)
+                and values["step"] > 0
+                and (
+                    isinstance(values["eval_loss_by_domain"], dict)
+                    if "eval_loss" in values
+                    else isinstance(values["loss_by_domain"], dict)
+                    and all(_is_figure(values[n]) for n in _TRAIN)
+                )
             )
         except (ValueError, TypeError, KeyError):
             sound = False

@@ -1,5 +1,6 @@
 """The problems of the sources, from the report that `yayi-data validate --format json` wrote of them."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,12 @@ class RuleProblems(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """What validate found; `sizes` are the bytes of each file it read, by the file's name."""
+    """What validate found; `sizes` are the bytes of the files it read, by their names."""
 
     origin: Path
     records: int
     rules: list[RuleProblems]
-    sizes: dict[str, int | None]
+    sizes: dict[str, set[int | None]]
 
     def refuse_foreign(self, sources: Sequence[SourceFacts]) -> None:
         """Raise YayiError where the report is about none of a folder's sources."""
@@ -46,7 +47,8 @@ class Problems:
 
     def differing(self, sources: Sequence[SourceFacts]) -> list[str]:
         """Return the sources that validate did not read as they were packed: other bytes, or not at all."""
-        return [source.name for source in sources if self.sizes.get(Path(source.name).name) != source.bytes]
+        sizes = {source.name: self.sizes.get(Path(source.name).name, set()) for source in sources}
+        return [source.name for source in sources if source.bytes not in sizes[source.name]]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -57,8 +59,13 @@ def load_problems(path: Path) -> Problems:
     """Read a JSON report of validate; YayiError where the file is something else."""
     try:
         report: dict[str, Any] = orjson.loads(path.read_bytes())
-        sizes = {Path(file["path"]).name: file["bytes"] for file in report["files"]}
-        rules = [_rule(rule, count, report["problems"]) for rule, count in report["counts"].items()]
+        sizes: dict[str, set[int | None]] = defaultdict(set)
+        for file in report["files"]:
+            sizes[Path(file["path"]).name].add(file["bytes"])
+        found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for problem in report["problems"]:
+            found[problem["rule"]].append(problem)
+        rules = [_rule(rule, count, found[rule]) for rule, count in report["counts"].items()]
         records = int(report["records"])
     except OSError as error:
         raise YayiError(f"{path}: cannot be read: {error.strerror}") from error
@@ -68,8 +75,7 @@ def load_problems(path: Path) -> Problems:
     return Problems(path, records, sorted(rules, key=lambda r: (order.get(r.severity, 2), -r.number)), sizes)
 
 
-def _rule(rule: str, count: int, problems: list[dict[str, Any]]) -> RuleProblems:
-    found = [problem for problem in problems if problem["rule"] == rule]
+def _rule(rule: str, count: int, found: list[dict[str, Any]]) -> RuleProblems:
     known = RULES.get(rule)
     return RuleProblems(
         rule=rule,

@@ -18,6 +18,8 @@ def report(folder: Path, output: Path, problems: Path | None = None) -> int:
     neither or the output is in the way, DataError where the folder is damaged.
     """
     _refuse_output(folder, output)
+    if problems and output.exists() and problems.exists() and output.samefile(problems):
+        raise YayiError(f"{output}: is the --problems file too; choose another --output")
     if (folder / RUN).is_file() and not (folder / MANIFEST).is_file():
         if problems:
             raise YayiError(f"{folder}: is a run; --problems belongs to a packed folder")

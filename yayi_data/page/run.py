@@ -180,12 +180,9 @@ def _domains(metrics: Metrics) -> Iterator[Domain]:
 
 def _shares(metrics: Metrics, name: str) -> Points:
     """Return a domain's share of the supervised tokens of each line, 0 where it did not occur."""
-    shares = [
-        (float(line["step"]), line.get("supervised_by_domain", {}).get(name, 0) / line["supervised_tokens"])
-        for line in metrics.train
-        if line["supervised_tokens"]
-    ]
-    return thinned(shares)
+    counts = dict(column(metrics.train, "supervised_by_domain", name))
+    supervised = column(metrics.train, "supervised_tokens")
+    return thinned([(step, counts.get(step, 0) / total) for step, total in supervised if total])
 
 
 _CHARTS = (

@@ -13,7 +13,7 @@ from yayi_data import plan
 from yayi_data.decode import Decoder
 from yayi_data.detokenize import Span, spans
 from yayi_data.index import Index
-from yayi_data.manifest import Manifest
+from yayi_data.manifest import Manifest, read_listed
 from yayi_data.pipeline import TOKENIZER
 from yayi_data.shard import Row, Shards
 from yayi_data.template import load_template
@@ -56,13 +56,15 @@ class Sample(NamedTuple):
 def samples(folder: Path, manifest: Manifest, index: Index) -> list[Sample]:
     """Return up to SAMPLES conversations, the same for the same folder, from all domains alike."""
     numbers = choose(index.domain, SAMPLES).tolist()
+    files = f"{TOKENIZER}/tokenizer.json", f"{TOKENIZER}/template.toml"
+    tokenizer_json, _ = (read_listed(folder, manifest, file) for file in files)
     shards = Shards(folder, manifest)
     rows = [shards.row(int(index.shard[number]), int(index.row[number])) for number in numbers]
     loaded = load_tokenizer(
         str(folder / TOKENIZER), load_template(str(folder / TOKENIZER / "template.toml")), "reference"
     )
     asked = [talk.turns[0].text if talk else "" for talk in Decoder(loaded).conversations(rows)]
-    tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER / "tokenizer.json"))
+    tokenizer = tokenizers.Tokenizer.from_str(tokenizer_json.decode())
     return [
         _sample(number, row, question, manifest, tokenizer)
         for number, row, question in zip(numbers, rows, asked, strict=True)

@@ -69,17 +69,21 @@ def _round_step(rough: float) -> float:
 
 
 def _writer(step: float) -> Callable[[float], str]:
-    if step < 1e-3:
-        return lambda value: f"{value:.1e}".replace("e-0", "e-") if value else "0"
+    if not 1e-3 <= step < 1e7:
+        return lambda value: _exponential(value, 1) if value else "0"
     digits = next(n for n in range(6) if n == 5 or abs(step * 10**n - round(step * 10**n)) < 1e-6)
     return lambda value: f"{value:,.{digits}f}"
+
+
+def _exponential(value: float, digits: int) -> str:
+    return f"{value:.{digits}e}".replace("e-0", "e-").replace("e+", "e").replace("e0", "e")
 
 
 def figure(value: float) -> str:
     """Write a measured value with four significant digits."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    if abs(value) < 1e-3:
-        return f"{value:.2e}".replace("e-0", "e-")
+    if not 1e-3 <= abs(value) < 1e10:
+        return _exponential(value, 2)
     digits = max(0, 3 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"

@@ -6,7 +6,7 @@
   const [box, button, found] = ["search", "unfold", "found"].map((id) => document.getElementById(id));
   const samples = [...document.querySelectorAll(".sample")].map((node) => ({
     node,
-    text: node.textContent.toLowerCase(),
+    text: [...node.querySelectorAll(".place, .said")].map((part) => part.textContent).join("\n").toLowerCase(),
     open: node.open,
   }));
 

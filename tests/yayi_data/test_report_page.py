@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from base64 import b64encode
 from html.parser import HTMLParser
@@ -233,7 +234,7 @@ def test_a_run_of_before_the_counts_by_domain_has_a_page_too(run_folder: Path, t
 @pytest.mark.parametrize(
     "line",
     [
-        metrics_line(0),
+        metrics_line(5) | {"step": 0},
         metrics_line(5, loss="low"),
         metrics_line(5, epoch=[]),
         metrics_line(5, loss_by_domain=None),
@@ -281,6 +282,18 @@ def test_a_long_run_is_thinned_to_means_and_their_spread() -> None:
     assert spread(points)[0] == (10.0, 0.0, 1.0)
     assert thinned(points[:POINTS]) == points[:POINTS]
     assert thinned([]) == spread(points[:5]) == []
+
+
+SHARED = Path(os.environ.get("YAYI_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+
+
+@pytest.mark.skipif(
+    not (SHARED / "corpus" / "sft50k.jsonl").is_file(), reason="the shared corpus is not here"
+)
+def test_the_page_of_fifty_thousand_conversations_is_small(tmp_path: Path) -> None:
+    source, tokenizer = SHARED / "corpus" / "sft50k.jsonl", SHARED / "tokenizers" / "qwen3"
+    pack(PackOptions((str(source),), str(tokenizer), tmp_path / "packed", workers=1))
+    assert report(tmp_path / "packed", tmp_path / "report.html") < 3_000_000
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from base64 import b64encode
 from html.parser import HTMLParser
@@ -199,6 +198,20 @@ def test_a_long_conversation_is_cut_where_it_says_so(byte_level: Path, tmp_path:
     assert "0" * 1500 not in text
 
 
+def test_many_domains_are_named_up_to_a_point(byte_level: Path, run_folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "many.jsonl"
+    records = [{"instruction": f"【域{n}】问", "output": "答" * (100 - n)} for n in range(50)]
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    pack(PackOptions((str(source),), str(byte_level), tmp_path / "packed"))
+    assert "10 more" in Words(made(tmp_path / "packed", tmp_path)).text
+    losses = {f"域{n}": 1.0 for n in range(50)}
+    line = metrics_line(1, loss_by_domain=losses, supervised_by_domain=dict.fromkeys(losses, 2))
+    (run_folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    text = Words(made(run_folder, tmp_path)).text
+    assert "10 more domains are left out" in text
+    assert "the domains most learnt from" in text
+
+
 def test_samples_come_from_all_domains_alike() -> None:
     domain = np.array([0] * 900 + [1] * 90 + [2] * 10, np.int32)
     chosen = choose(domain, 100)
@@ -284,14 +297,9 @@ def test_a_long_run_is_thinned_to_means_and_their_spread() -> None:
     assert thinned([]) == spread(points[:5]) == []
 
 
-SHARED = Path(os.environ.get("YAYI_SHARED", Path(__file__).resolve().parents[3] / "shared"))
-
-
-@pytest.mark.skipif(
-    not (SHARED / "corpus" / "sft50k.jsonl").is_file(), reason="the shared corpus is not here"
-)
-def test_the_page_of_fifty_thousand_conversations_is_small(tmp_path: Path) -> None:
-    source, tokenizer = SHARED / "corpus" / "sft50k.jsonl", SHARED / "tokenizers" / "qwen3"
+@pytest.mark.slow
+def test_the_page_of_fifty_thousand_conversations_is_small(shared: Path, tmp_path: Path) -> None:
+    source, tokenizer = shared / "corpus" / "sft50k.jsonl", shared / "tokenizers" / "qwen3"
     pack(PackOptions((str(source),), str(tokenizer), tmp_path / "packed", workers=1))
     assert report(tmp_path / "packed", tmp_path / "report.html") < 3_000_000
 

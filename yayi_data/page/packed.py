@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from yayi_data import plan
 from yayi_data.index import Index, open_index
 from yayi_data.lengths import length_bins
-from yayi_data.manifest import Manifest, load, read_listed
+from yayi_data.manifest import Counts, Manifest, load, read_listed
 from yayi_data.page.charts import Bar, Chart, Mark, histogram, share_bar
 from yayi_data.page.problems import Problems
 from yayi_data.page.samples import Sample, samples
@@ -24,6 +24,7 @@ from yayi_data.pipeline import DROPPED
 
 SEQ_LENS = (512, 1024, 2048, 4096, 8192)
 _PLACES = 5  # source lines that are named for a reason
+_NAMED = 40  # that are named
 _BINS = 40  # of the lengths, at most
 _SHARES = 20  # bars of the distribution of the supervised share
 
@@ -101,20 +102,20 @@ def _quantiles(lengths: NDArray[np.int32]) -> dict[str, int]:
 
 
 def _domains(manifest: Manifest) -> list[Domain]:
-    """Return the domains, the largest first; the bars compare them with the largest."""
+    """Return the domains, the largest first, and what the rest of many add up to."""
     ordered = sorted(manifest.domains.items(), key=lambda entry: -entry[1].tokens)
-    largest = ordered[0][1].tokens if ordered else 1
-    return [
-        Domain(
-            name,
-            counts.rows,
-            counts.tokens,
-            counts.supervised_tokens,
-            counts.tokens / manifest.tokens,
-            share_bar(counts.tokens / largest, counts.supervised_tokens / largest),
-        )
-        for name, counts in ordered
-    ]
+    most = ordered[0][1].tokens if ordered else 1
+    shown, rest = ordered[:_NAMED], [counts for _, counts in ordered[_NAMED:]]
+    made = [_domain(name, counts, manifest.tokens, most) for name, counts in shown]
+    if rest:
+        whole = Counts(*(sum(getattr(one, name) for one in rest) for name in Counts.__slots__))
+        made.append(_domain(f"{len(rest):,} more", whole, manifest.tokens, max(most, whole.tokens)))
+    return made
+
+
+def _domain(name: str, counts: Counts, whole: int, most: int) -> Domain:
+    bar = share_bar(counts.tokens / most, counts.supervised_tokens / most)
+    return Domain(name, counts.rows, counts.tokens, counts.supervised_tokens, counts.tokens / whole, bar)
 
 
 def _lengths(lengths: NDArray[np.int32]) -> Chart:

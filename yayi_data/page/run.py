@@ -16,6 +16,7 @@ from yayi_data.page.svg import figure
 
 RUN = "run.json"
 _ROWS = 12  # of the table beside a chart
+_NAMED = 40  # domains in the table
 _PANELS = 12  # domains with a chart of their own: those most learnt from
 
 
@@ -64,6 +65,7 @@ class RunFacts:
     loss_chart: Chart | None
     panels: list[Panel]
     domains: list[Domain]
+    more_domains: int
     charts: list[tuple[str, str, Chart]]
     config: list[tuple[str, list[tuple[str, str]]]]
     each: int
@@ -89,7 +91,8 @@ def run_facts(folder: Path) -> RunFacts:
         speed=median(speeds) if speeds else None,
         loss_chart=_loss_chart(metrics, run["starts"]) if losses else None,
         panels=list(_panels(metrics)) if losses else [],
-        domains=sorted(_domains(metrics), key=lambda domain: -(domain.share or domain.steps)),
+        domains=sorted(_domains(metrics), key=lambda domain: -(domain.share or domain.steps))[:_NAMED],
+        more_domains=max(0, len(metrics.domains()) - _NAMED),
         charts=list(_charts(metrics)),
         config=[(name, list(_settings(values))) for name, values in run["config"].items()],
         each=-(-len(losses) // max(1, len(thinned(losses)))) if losses else 1,

@@ -104,13 +104,12 @@ def _quantiles(lengths: NDArray[np.int32]) -> dict[str, int]:
 def _domains(manifest: Manifest) -> list[Domain]:
     """Return the domains, the largest first, and what the rest of many add up to."""
     ordered = sorted(manifest.domains.items(), key=lambda entry: -entry[1].tokens)
-    most = ordered[0][1].tokens if ordered else 1
     shown, rest = ordered[:_NAMED], [counts for _, counts in ordered[_NAMED:]]
-    made = [_domain(name, counts, manifest.tokens, most) for name, counts in shown]
     if rest:
-        whole = Counts(*(sum(getattr(one, name) for one in rest) for name in Counts.__slots__))
-        made.append(_domain(f"{len(rest):,} more", whole, manifest.tokens, max(most, whole.tokens)))
-    return made
+        whole = (sum(getattr(one, name) for one in rest) for name in Counts.__slots__)
+        shown.append((f"{len(rest):,} more", Counts(*whole)))
+    most = max((counts.tokens for _, counts in shown), default=1)
+    return [_domain(name, counts, manifest.tokens, most) for name, counts in shown]
 
 
 def _domain(name: str, counts: Counts, whole: int, most: int) -> Domain:

@@ -9,7 +9,7 @@ LOG := $(VENV)/setup.log
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup demo examples test lint format bench docs clean
+.PHONY: help setup demo examples test lint format bench docs pictures clean
 
 help:
 	@echo "make demo    the whole way once: validate, convert, pack, train, ask (about 3 minutes)"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint    ruff, mypy --strict, import-linter"
 	@echo "make bench   the benchmarks: ratios against peers and the floor"
 	@echo "make docs    write the generated pages of docs/ again"
+	@echo "make pictures  take the pictures in docs/ again (needs chromium and chromium-driver)"
 
 setup: $(READY)
 
@@ -53,6 +54,9 @@ bench: $(READY)
 
 docs: $(READY)
 	$(BIN)/python docs/generate.py
+
+pictures: $(READY)
+	OMP_NUM_THREADS=$(PARALLEL) $(BIN)/python docs/pictures.py
 
 clean:
 	rm -rf $(VENV) build dist demo-run

@@ -20,10 +20,13 @@ from yayi_data.console import one_line, say, visible
 from yayi_data.detokenize import Span, spans, supervised_texts, token_texts
 from yayi_data.errors import YayiError
 from yayi_data.index import Index, open_index
+from yayi_data.lengths import length_bins
 from yayi_data.manifest import MANIFEST, Manifest, load
 from yayi_data.pipeline import DROPPED, TOKENIZER, PackOptions, pack
 from yayi_data.shard import Row, Shards
 from yayi_data.summary import describe, domain_table, hints, summary
+
+_BINS = 16  # lines of the histogram, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,29 +116,31 @@ def _print_figures(folder: _Folder, figures: dict[str, Any]) -> None:
     console = Console(highlight=False)
     manifest, lengths, packing = folder.manifest, figures["lengths"], figures["packing"]
     console.print(describe(folder.name, manifest), soft_wrap=True)
-    console.print(domain_table(manifest))
+    console.print(domain_table(manifest, console.width))
     console.print(
         f"Lengths: median {lengths['median']:,} tokens, 95% up to {lengths['p95']:,}, "
-        f"from {lengths['min']:,} to {lengths['max']:,}"
+        f"from {lengths['min']:,} to {lengths['max']:,}",
+        soft_wrap=True,
     )
     for line in _histogram(folder.index.tokens, min(40, max(10, console.width - 30))):
         console.print(line)
     long = f"; {packing['too_long']:,} longer than that" if packing["too_long"] else ""
     console.print(
         f"Packed at {packing['seq_len']:,}: {packing['rows']:,} rows, "
-        f"{packing['utilisation']:.2%} of their tokens used{long}"
+        f"{packing['utilisation']:.2%} of their tokens used{long}",
+        soft_wrap=True,
     )
 
 
-def _histogram(lengths: NDArray[np.int32], width: int, buckets: int = 10) -> Iterator[str]:
-    """Yield a bar a bucket of lengths, the fullest as wide as `width` characters."""
-    shortest = int(lengths.min())
-    step = -(-(int(np.ptp(lengths)) + 1) // buckets)
-    counts = np.bincount((lengths - shortest) // step)
-    for i, count in enumerate(counts.tolist()):
-        low = shortest + i * step
-        bar = "█" * round(width * count / counts.max()) or ("▏" if count else "")
-        yield f"  {low:>7,} – {low + step - 1:<7,} {bar} {count:,}"
+def _histogram(lengths: NDArray[np.int32], width: int) -> Iterator[str]:
+    """Yield a bar a bin of lengths, the fullest as wide as `width` characters."""
+    bins = [
+        one for one in length_bins(lengths, _BINS) if lengths.min() <= one.high and one.low <= lengths.max()
+    ]
+    fullest = max(one.number for one in bins)
+    for low, high, number in bins:
+        bar = "█" * round(width * number / fullest) or ("▏" if number else "")
+        yield f"  {low:>7,} – {high:<7,} {bar} {number:,}"
 
 
 def _find(folder: _Folder, shards: Shards, place: str) -> int:
@@ -202,7 +207,7 @@ def _print_row(folder: _Folder, number: int, row: Row, *, borders: bool) -> None
         markup=False,
     )
     tokenizer = _tokenizer(folder)
-    coloured = console.color_system is not None
+    coloured = console.color_system is not None and not console.no_color
     shown = Text()
     for learnt, group in groupby(
         spans(row.ids.tolist(), row.mask.tolist(), tokenizer), lambda span: span.supervised

@@ -55,7 +55,7 @@ def print_packed(packed: Packed, *, as_json: bool) -> None:
 
         console = Console(highlight=False)
         console.print(describe(str(packed.output), packed.manifest), soft_wrap=True)
-        console.print(domain_table(packed.manifest))
+        console.print(domain_table(packed.manifest, console.width))
     say(f"tokenizer engine: {packed.engine} ({packed.engine_reason}); {packed.seconds:.1f} s")
     for hint in hints(packed.manifest, packed.output / DROPPED):
         say(hint)
@@ -91,14 +91,18 @@ def describe(name: str, manifest: Manifest) -> "Text":
     return Text("\n".join(one_line(line) for line in lines))
 
 
-def domain_table(manifest: Manifest) -> "Table":
-    """Return the table of domains, the largest first."""
+_NARROW = 60
+
+
+def domain_table(manifest: Manifest, width: int) -> "Table":
+    """Return the table of domains, the largest first, with shorter words where `width` columns are few."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("domain", box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for heading in ("conversations", "tokens", "supervised"):
-        table.add_column(heading, justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("domain", overflow="fold")
+    for heading in ("conversations" if width >= _NARROW else "rows", "tokens", "supervised"):
+        table.add_column(heading, justify="right", no_wrap=True)  # long names give way, figures do not
     for name, counts in sorted(manifest.domains.items(), key=lambda item: -item[1].tokens):
         share = f"{counts.supervised_tokens / counts.tokens:.1%}"
         table.add_row(Text(one_line(name)), f"{counts.rows:,}", f"{counts.tokens:,}", share)

@@ -84,6 +84,7 @@ def write_line(trainee: Trainee, progress: Progress, taken: Taken) -> None:
                 "supervised_tokens": int(totals.supervised.sum()),
                 "tokens_per_second": round(totals.tokens / max(1e-9, now - progress.logged_at), 1),
                 "loss_by_domain": totals.by_domain(start.corpus.index.names),
+                "supervised_by_domain": totals.supervised_by_domain(start.corpus.index.names),
             }
         )
     progress.logged_at = now

@@ -46,6 +46,10 @@ class Totals:
             if count
         }
 
+    def supervised_by_domain(self, names: list[str]) -> dict[str, int]:
+        """Return the supervised tokens of each domain that has some."""
+        return {name: int(count) for name, count in zip(names, self.supervised, strict=True) if count}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the totals as JSON values; floats survive the way there and back."""
         return {

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from yayi_data.errors import YayiError
 from yayi_data.inspect import InspectOptions, inspect
@@ -73,6 +74,33 @@ def test_a_row_is_shown_with_its_source_and_marked_without_colour(
     assert out.startswith("row 2 · a.jsonl:3 · 媒体宣传 · ")
     assert "⟦答答答\n\n<|End|>⟧" in out
     assert "第3题\\x1b[31m" in out
+
+
+def test_the_mask_is_marked_on_a_terminal_without_colour(
+    folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "⟦" not in shown(capsys, folder, InspectOptions(row=2))
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = re.sub("\x1b\\[[0-9;]*m", "", shown(capsys, folder, InspectOptions(row=2)))
+    assert "⟦答答答\n\n<|End|>⟧" in out
+
+
+def test_a_narrow_terminal_keeps_every_figure(
+    source: Path,
+    byte_level: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source.write_text(json.dumps({"instruction": f"【{'长' * 32}】题", "output": "答" * 600}) + "\n")
+    pack(PackOptions((str(source),), str(byte_level), tmp_path / "long"))
+    monkeypatch.setenv("COLUMNS", "40")
+    out = shown(capsys, str(tmp_path / "long"), InspectOptions())
+    table = out[out.index("domain ") : out.index("Lengths")]
+    assert "…" not in table
+    assert table.count("长") == 32
+    assert max(cell_len(line) for line in table.splitlines()) <= 40
 
 
 def test_borders_stand_between_tokens(folder: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from yayi_data.cli.diff import diff
 from yayi_data.cli.export import export
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
+from yayi_data.cli.report import report
 from yayi_data.cli.rules import rules
 from yayi_data.cli.validate import validate
 from yayi_data.cli.verify import verify
@@ -35,6 +36,7 @@ app.command()(diff)
 app.command()(pack)
 app.command()(inspect)
 app.command()(verify)
+app.command()(report)
 app.command()(export)
 
 

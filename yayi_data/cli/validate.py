@@ -23,7 +23,7 @@ def validate(
     ] = None,
     report: Annotated[Format, typer.Option("--format", help="How the problems are shown.")] = "text",
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report here, not to stdout.")
+        str | None, typer.Option(metavar="FILE", help="Write the report here, not to stdout.")
     ] = None,
     select: Annotated[
         str | None, typer.Option(metavar=_RULES, help="Only these rules; `schema` stands for all schema-….")
@@ -53,8 +53,10 @@ def validate(
     Example: yayi-data validate data/ --format github --strict
     """
     from yayi_data.checking import ValidateOptions
+    from yayi_data.remote import local_path
     from yayi_data.settings import load_settings
 
+    target = local_path(output) if output else None
     given = {
         "dialect": dialect,
         "select": _listed(select),
@@ -70,7 +72,7 @@ def validate(
     settings: dict[str, Any] = {"max_problems": _SHOWN.get(report)} | load_settings(Path.cwd())
     settings |= {name: value for name, value in given.items() if value is not None}
     result = _watched(ValidateOptions(tuple(paths), **settings))
-    _write(result, report, output)
+    _write(result, report, target)
     return 0 if result.ok else 1
 
 

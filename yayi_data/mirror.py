@@ -18,7 +18,17 @@ from yayi_data.atomic import TEMPORARY, AtomicFile, write_atomically, writing
 from yayi_data.console import one_line, say
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, FileFacts, ShardFacts, parse
-from yayi_data.remote import Objects, RemoteFile, UnreachableError, bare, copy, exists, is_s3, is_url
+from yayi_data.remote import (
+    Objects,
+    RemoteFile,
+    UnreachableError,
+    bare,
+    copy,
+    exists,
+    is_s3,
+    is_url,
+    s3_prefix,
+)
 
 _ORIGIN = ".yayi-origin"
 _LOCKS = ".yayi-locks"
@@ -39,7 +49,7 @@ def open_mirror(url: str) -> Path | None:
     last is used, and that is said. Raises YayiError where the URL cannot be read, DataError where a file is
     not what the manifest says.
     """
-    url = bare(url).rstrip("/")
+    url = s3_prefix(url)
     known = cache_folder() / "urls" / hashlib.sha256(url.encode()).hexdigest()
     try:
         data = read_manifest(url)

@@ -18,8 +18,9 @@ from yayi_data.errors import YayiError
 
 _BLOCK = 8 << 20  # bytes asked for at a time; s3fs would take 50 MB for every file that is looked at
 _COPIED = 1 << 20
+_PART = 50 << 20  # s3fs sends a file in parts from twice as many bytes on
 _S3 = ("s3", "s3a")
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9.]{1,60}")
+_CODE = re.compile(r"[A-Za-z0-9.]{1,60}")
 _INSTALL = {
     "s3": 'pip install "yayi-tune[s3]"',
     "s3a": 'pip install "yayi-tune[s3]"',
@@ -28,14 +29,42 @@ _INSTALL = {
     "https": "pip install aiohttp",
 }
 
-_UNREACHABLE = {"EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError",
-                "ConnectionRefusedError", "ProxyConnectionError", "ClientConnectorDNSError"}  # fmt: skip
-_BROKEN_OFF = {"ClientPayloadError", "IncompleteRead", "IncompleteReadError", "ConnectionClosedError",
-               "ResponseStreamingError", "ServerDisconnectedError", "ConnectionResetError"}  # fmt: skip
-_TOO_SLOW = {"ReadTimeoutError", "FSTimeoutError", "TimeoutError", "ServerTimeoutError"}
-_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError",
-                   "ProfileNotFound", "TokenRetrievalError", "SSOTokenLoadError",
-                   "UnauthorizedSSOTokenError"}  # fmt: skip
+_REPEAT = "repeat the command"
+_UNREACHABLE = "its server cannot be reached; check the network and AWS_ENDPOINT_URL"
+_BROKEN_OFF = f"the connection broke off, also when it was tried again; {_REPEAT}"
+_TOO_SLOW = f"the server did not answer in time; {_REPEAT}"
+_NO_CREDENTIALS = (
+    "there are no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+)
+_KNOWN = {
+    "EndpointConnectionError": _UNREACHABLE,
+    "ConnectTimeoutError": _UNREACHABLE,
+    "ClientConnectorError": _UNREACHABLE,
+    "ClientConnectorDNSError": _UNREACHABLE,
+    "ConnectionRefusedError": _UNREACHABLE,
+    "ProxyConnectionError": _UNREACHABLE,
+    "ClientPayloadError": _BROKEN_OFF,
+    "IncompleteRead": _BROKEN_OFF,
+    "IncompleteReadError": _BROKEN_OFF,
+    "ConnectionClosedError": _BROKEN_OFF,
+    "ConnectionResetError": _BROKEN_OFF,
+    "ResponseStreamingError": _BROKEN_OFF,
+    "ServerDisconnectedError": _BROKEN_OFF,
+    "ClientOSError": _BROKEN_OFF,
+    "ReadTimeoutError": _TOO_SLOW,
+    "FSTimeoutError": _TOO_SLOW,
+    "TimeoutError": _TOO_SLOW,
+    "ServerTimeoutError": _TOO_SLOW,
+    "NoCredentialsError": _NO_CREDENTIALS,
+    "PartialCredentialsError": _NO_CREDENTIALS,
+    "CredentialRetrievalError": _NO_CREDENTIALS,
+    "ProfileNotFound": _NO_CREDENTIALS,
+    "TokenRetrievalError": _NO_CREDENTIALS,
+    "SSOTokenLoadError": _NO_CREDENTIALS,
+    "UnauthorizedSSOTokenError": _NO_CREDENTIALS,
+    "FileExpired": f"it was changed while it was read; {_REPEAT}",
+}
+"""What the exceptions of botocore, aiohttp and s3fs mean, by name, as none of them may be installed."""
 
 
 class UnreachableError(YayiError):
@@ -69,17 +98,31 @@ def local_path(place: str) -> Path:
 
 def filesystem(url: str) -> tuple[Any, str]:
     """Return the fsspec filesystem of a URL, and the URL's path in it; YayiError where it cannot be had."""
-    parts = urlsplit(url)
-    if parts.scheme in _S3 and (parts.username is not None or parts.password is not None):
-        raise YayiError(
-            f"{bare(url)}: an s3 URL holds no credentials; set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or a profile"
-        )
+    _refuse_credentials(url)
     import fsspec
 
     with reaching(url, "opened"):
         found: tuple[Any, str] = fsspec.url_to_fs(url)
         return found
+
+
+def _refuse_credentials(url: str) -> None:
+    if is_s3(url) and "@" in urlsplit(url).netloc:
+        raise YayiError(
+            f"{bare(url)}: an s3 URL holds no credentials; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or a profile"
+        )
+
+
+def s3_prefix(url: str) -> str:
+    """Return the URL of a packed folder as it may be written down; YayiError unless it is s3://BUCKET/PREFIX."""
+    parts = urlsplit(url)
+    if parts.scheme not in _S3:
+        raise YayiError(f"{bare(url)}: only s3:// can be written; give s3://BUCKET/PREFIX or a local folder")
+    _refuse_credentials(url)
+    if parts.query or parts.fragment or not parts.path.strip("/"):
+        raise YayiError(f"{bare(url)}: is not s3://BUCKET/PREFIX, without a query")
+    return bare(url).rstrip("/")
 
 
 @contextmanager
@@ -90,42 +133,30 @@ def reaching(url: str, verb: str) -> Iterator[None]:
     except YayiError:
         raise
     except Exception as error:
-        names = {type(e).__name__ for e in _chain(error)}
-        kind = UnreachableError if names & (_UNREACHABLE | _TOO_SLOW) else YayiError
-        raise kind(f"{bare(url)}: cannot be {verb}: {why(error, url)}") from None
+        told = why(error, url)
+        kind = UnreachableError if told in (_UNREACHABLE, _TOO_SLOW) else YayiError
+        raise kind(f"{bare(url)}: cannot be {verb}: {told}") from None
 
 
 def why(error: Exception, url: str = "") -> str:
     """Say what went wrong without the words of a URL's backend, which may repeat the URL's secrets."""
-    chain = list(_chain(error))
-    names = {type(e).__name__ for e in chain}
-    code = next((c for c in map(_code, chain) if c), "")
     if isinstance(error, ImportError):
         need = _INSTALL.get(urlsplit(url).scheme, "install what fsspec names for it")
         return f"a package for this kind of URL is missing: {need}"
-    if names & _NO_CREDENTIALS:
-        return (
-            "there are no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-        )
-    if names & _UNREACHABLE:
-        return "its server cannot be reached; check the network and AWS_ENDPOINT_URL"
-    if names & _BROKEN_OFF:
-        return "the connection broke off, also when it was tried again; repeat the command"
-    if names & _TOO_SLOW:
-        return "the server did not answer in time; repeat the command"
+    chain = list(_chain(error))
+    for one in chain:
+        if known := _KNOWN.get(type(one).__name__):
+            return known
+    code = next(filter(None, map(_code, chain)), "")
     if code == "NoSuchBucket":
         return "there is no such bucket"
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, PermissionError):
-        return (
-            f"access is denied{f' ({code})' if code else ''}; check the credentials and the bucket's policy"
-        )
+    if isinstance(error, PermissionError) and code:
+        return f"access is denied ({code}); check the credentials and the bucket's policy"
     if code:
         return f"the server says {code}"
-    return (
-        error.strerror if isinstance(error, OSError) and error.strerror and not code else type(error).__name__
-    )
+    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -137,10 +168,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _code(error: BaseException) -> str:
-    """Return the word that an S3 server gave for its refusal, "" where it gave none."""
+    """Return the word or number of a server's refusal, "" without one; its sentences may hold secrets."""
     response = getattr(error, "response", None)
     found = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
-    return found if isinstance(found, str) and _CODE.fullmatch(found) else ""
+    found = found or getattr(error, "status", None)
+    return str(found) if found and _CODE.fullmatch(str(found)) else ""
 
 
 class RemoteFile:
@@ -201,14 +233,7 @@ class Objects:
     """The objects under an S3 prefix: listed, uploaded and removed by their names relative to it."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in _S3:
-            raise YayiError(
-                f"{bare(url)}: only s3:// can be written; give s3://BUCKET/PREFIX or a local folder"
-            )
-        if parts.query or parts.fragment or not parts.path.strip("/"):
-            raise YayiError(f"{bare(url)}: is not s3://BUCKET/PREFIX, without a query")
-        self.url = bare(url).rstrip("/")
+        self.url = s3_prefix(url)
         self._files, self._path = filesystem(self.url)
 
     def sizes(self) -> dict[str, int]:
@@ -222,10 +247,15 @@ class Objects:
         }
 
     def upload(self, path: Path, name: str, sha256: str) -> None:
-        """Upload a file; the server is told its sha256, and refuses other bytes where it checks that."""
-        digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+        """Upload a file; the server is told its sha256, and refuses other bytes where it checks that.
+
+        Files of 100 MB and more go in parts, for which the backend sends checksums of its own.
+        """
+        told: dict[str, str] = {}
+        if path.stat().st_size < 2 * _PART:
+            told = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(sha256)}
         with reaching(f"{self.url}/{name}", "written"):
-            self._files.put_file(str(path), f"{self._path}/{name}", ChecksumSHA256=digest)
+            self._files.put_file(str(path), f"{self._path}/{name}", chunksize=_PART, **told)
 
     def holds(self, name: str, size: int, sha256: str) -> bool | None:
         """Tell whether an object has this size and hash; None where the server keeps no hash to compare."""
@@ -240,12 +270,16 @@ class Objects:
         if facts["ContentLength"] != size:
             return False
         there = facts.get("ChecksumSHA256")
-        return None if there is None else bool(there == base64.b64encode(bytes.fromhex(sha256)).decode())
+        return None if there is None or "-" in there else bool(there == _base64(sha256))
 
     def remove(self, name: str) -> None:
         """Remove an object."""
         with reaching(f"{self.url}/{name}", "removed"):
             self._files.rm_file(f"{self._path}/{name}")
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
 def exists(url: str) -> bool:

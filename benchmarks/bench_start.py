@@ -43,13 +43,14 @@ def start(folder: str, *options: str) -> None:
         test_size=0.01 if "--test-size" in options else 0,
         mix="general=0.5" if "--mix" in options else None,
     )
-    begun, imported = time.perf_counter(), peak_mb()
+    begun, spent, imported = time.perf_counter(), time.process_time(), peak_mb()
     decided = decide(flags)
     opened, decided_mb = time.perf_counter(), peak_mb()
     mine = passes(decided.order.batch(1), decided.layout, rank())
     done = time.perf_counter()
     print(
-        f"{opened - begun:5.2f} s + first batch {done - opened:5.2f} s = {done - begun:5.2f} s (goal: 5), "
+        f"{opened - begun:5.2f} s + first batch {done - opened:5.2f} s = {done - begun:5.2f} s (goal: 5; "
+        f"{time.process_time() - spent:.2f} s of CPU), "
         f"peak {imported} MB imported, {decided_mb} MB decided, {peak_mb()} MB in all (goal: 1,000); "
         f"{decided.file.total_steps:,} steps, {sum(map(len, mine))} rows a rank and step"
     )

@@ -271,10 +271,7 @@ class Storage:
     secret = "TOP-SECRET-0123456789"
 
     def __init__(self, bucket: str) -> None:
-        from s3fs import S3FileSystem
-
         self._app = _moto()
-        self._forget = S3FileSystem.clear_instance_cache
         self.bucket = bucket
         self.url = f"s3://{bucket}"
         self.port = 0
@@ -305,13 +302,20 @@ class Storage:
 
         self._server = make_server("127.0.0.1", self.port, self, threaded=True)
         self.port = self._server.port
+        self._listening = True
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
         """Refuse connections from now on."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._forget()
+        if self._listening:
+            self._listening = False
+            self._server.shutdown()
+            self._server.server_close()
+
+    def die(self) -> str:
+        """Stop in the middle of a request, and return the fault to answer it with."""
+        self.stop()
+        return "reset"
 
     def objects(self, prefix: str) -> dict[str, bytes]:
         """Return what is under a prefix, by name relative to it, past the server's door."""
@@ -326,6 +330,17 @@ class Storage:
     def make_bucket(self) -> None:
         """Make the bucket."""
         _backend().create_bucket(self.bucket, "us-east-1")
+
+
+def forget() -> None:
+    """Forget the connections, which are to the server and with the credentials of another test."""
+    import fsspec
+
+    from yayi_data.remote import s3_client
+
+    s3_client.cache_clear()
+    for known in {"s3", "http"} & set(fsspec.registry):
+        fsspec.registry[known].clear_instance_cache()
 
 
 @pytest.fixture
@@ -350,5 +365,7 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    forget()
     yield storage
     storage.stop()
+    forget()

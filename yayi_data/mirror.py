@@ -27,6 +27,7 @@ from yayi_data.remote import (
     exists,
     is_s3,
     is_url,
+    may_be_prefix,
     s3_prefix,
 )
 
@@ -49,6 +50,8 @@ def open_mirror(url: str) -> Path | None:
     last is used, and that is said. Raises YayiError where the URL cannot be read, DataError where a file is
     not what the manifest says.
     """
+    if not may_be_prefix(url):
+        return None
     url = s3_prefix(url)
     known = cache_folder() / "urls" / hashlib.sha256(url.encode()).hexdigest()
     try:
@@ -63,12 +66,18 @@ def open_mirror(url: str) -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         known.parent.mkdir(exist_ok=True)
         _beside(folder, _LOCKS).mkdir(exist_ok=True)
-    write_atomically(_beside(folder, _ORIGIN), url.encode())
+    _note(_beside(folder, _ORIGIN), url.encode())
     for facts in manifest.files:
         _fetch(folder, facts)
-    write_atomically(folder / MANIFEST, data)
-    write_atomically(known, manifest.digest.encode())
+    _note(folder / MANIFEST, data)
+    _note(known, manifest.digest.encode())
     return folder
+
+
+def _note(path: Path, data: bytes) -> None:
+    """Write a small file, unless that is what it says: a whole mirror may be on a disk that is read-only."""
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomically(path, data)
 
 
 def packed_at(place: str) -> Path:

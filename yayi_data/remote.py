@@ -6,9 +6,11 @@ neither its words nor its traceback are passed on.
 """
 
 import base64
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -102,8 +104,19 @@ def filesystem(url: str) -> tuple[Any, str]:
     import fsspec
 
     with reaching(url, "opened"):
+        if is_s3(url):
+            files = s3_client(os.getpid())
+            return files, files._strip_protocol(url)
         found: tuple[Any, str] = fsspec.url_to_fs(url)
         return found
+
+
+@cache
+def s3_client(process: int) -> Any:
+    """Return the one S3 filesystem of this process: fsspec would open connections for every thread anew."""
+    import fsspec
+
+    return fsspec.filesystem("s3")
 
 
 def _refuse_credentials(url: str) -> None:
@@ -114,14 +127,20 @@ def _refuse_credentials(url: str) -> None:
         )
 
 
+def may_be_prefix(url: str) -> bool:
+    """Tell whether a URL can be that of a packed folder; a pattern or a bucket's top is raw files' alone."""
+    parts = urlsplit(url)
+    _refuse_credentials(url)
+    return is_s3(url) and bool(parts.path.strip("/")) and not set("*[?#") & set(url)
+
+
 def s3_prefix(url: str) -> str:
     """Return the URL of a packed folder as it may be written down; YayiError unless it is s3://BUCKET/PREFIX."""
     parts = urlsplit(url)
     if parts.scheme not in _S3:
         raise YayiError(f"{bare(url)}: only s3:// can be written; give s3://BUCKET/PREFIX or a local folder")
-    _refuse_credentials(url)
-    if parts.query or parts.fragment or not parts.path.strip("/"):
-        raise YayiError(f"{bare(url)}: is not s3://BUCKET/PREFIX, without a query")
+    if not may_be_prefix(url):
+        raise YayiError(f"{bare(url)}: is not s3://BUCKET/PREFIX, without a query or a pattern")
     return bare(url).rstrip("/")
 
 
@@ -176,13 +195,13 @@ def _code(error: BaseException) -> str:
 
 
 class RemoteFile:
-    """A URL opened for reading, of which every failure is a YayiError; it can be read from any place."""
+    """A URL opened for reading, of which every failure is a YayiError; `block` bytes are read ahead."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, block: int = _BLOCK) -> None:
         self._url = url
         files, path = filesystem(url)
         with reaching(url, "opened"):
-            self._file = cast(BinaryIO, files.open(path, "rb", block_size=_BLOCK))
+            self._file = cast(BinaryIO, files.open(path, "rb", block_size=block))
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, fewer than `size` only at the end."""
@@ -218,7 +237,8 @@ class RemoteFile:
 
     def close(self) -> None:
         """Let the connection go."""
-        self._file.close()
+        with reaching(self._url, "closed"):
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

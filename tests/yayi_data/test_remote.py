@@ -1,5 +1,6 @@
 """S3-compatible storage: read, written, refused, broken and repaired, against a real server on this machine."""
 
+import gzip
 import hashlib
 import json
 import re
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from yayi_data import cli, pipeline
+from yayi_data import cli, mirror, pipeline
 from yayi_data.manifest import MANIFEST, load
 from yayi_data.mirror import cache_folder, fetch_shard, packed_at
 from yayi_data.pipeline import PackOptions, pack
@@ -101,13 +102,14 @@ def test_a_server_that_dies_leaves_no_manifest_and_a_repeat_finishes(s3, run, tm
     place = put_inputs(s3)
     arguments = ("pack", place, *PACK, "--output", f"{s3.url}/out")
     expected = local_pack(place, tmp_path / "local")
-    s3.fault = lambda method, path: "reset" if sum(m == "PUT" for m, _ in s3.seen) > 3 else None
+    s3.fault = lambda method, path: s3.die() if sum(m == "PUT" for m, _ in s3.seen) > 3 else None
     code, out, said = run(*arguments)
     assert (code, out, said.count("\n")) == (2, "", 1)
     assert "the connection broke off" in said or "server cannot be reached" in said
     assert 0 < len(s3.objects("out")) < len(expected)
     assert MANIFEST not in s3.objects("out")
     s3.fault = lambda method, path: None
+    s3.start()
     s3.seen.clear()
     monkeypatch.setattr(pipeline, "pack_partition", None)  # what was packed is not packed again
     already = set(s3.objects("out"))
@@ -207,6 +209,21 @@ def test_a_failure_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.parametrize("ending", ["jsonl.gz", "parquet"])
+def test_a_connection_that_breaks_is_no_damage_of_the_data(s3, run, tmp_path, ending) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"".join(LINES))
+    run("convert", tmp_path / "a.jsonl", "--to", "messages", "--output", tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"".join(LINES)))
+    s3.put(f"a.{ending}", (tmp_path / f"a.{ending}").read_bytes())
+    whole = iter(["the first look"])
+    s3.fault = lambda method, path: "cut" if method == "GET" and not next(whole, None) else None
+    place = f"{s3.url}/a.{ending}"
+    code, out, said = run("pack", place, *PACK, "--output", tmp_path / "out", "--on-problem", "drop")
+    assert (code, out, said.count("\n")) == (2, "", 1), said
+    assert "the connection broke off" in said
+    assert not list(tmp_path.glob("out*"))
+
+
 @pytest.mark.parametrize(
     ("break_it", "bucket", "expected"),
     [
@@ -273,7 +290,7 @@ def test_no_secret_is_in_any_byte_that_is_written_or_said(s3, run, tmp_path) -> 
         run("pack", source, *PACK, "--output", f"s3://somebody:HIDDEN-PASSWORD@{s3.bucket}/o?a=HIDDEN-SIGNATURE"),
     ]  # fmt: skip
     assert [code for code, _, _ in ended] == [0, 0, 1, 1, 1, 0, 0, 0, 2, 2, 2]
-    s3.fault = lambda method, path: "cut" if method == "GET" else None
+    s3.fault = lambda method, path: "cut" if path.endswith("a.jsonl") else None
     ended.append(run("pack", source, *PACK, "--output", f"{s3.url}/again"))
     assert ended[-1][0] == 2
     written = [*files(tmp_path).values(), *s3.objects("out").values(), *s3.objects("bad").values()]
@@ -386,6 +403,17 @@ def test_a_mirror_with_all_its_shards_is_a_packed_folder(s3, run, packed) -> Non
     code, out, _ = run("verify", folder)
     s3.start()
     assert (code, "clean" in out) == (0, True)
+
+
+def test_a_whole_mirror_may_be_read_only(s3, run, packed, monkeypatch) -> None:
+    assert run("export", packed, "--messages", "--output", cache_folder().with_name("a.jsonl"))[0] == 0
+
+    def written(*_: object, **__: object) -> None:
+        raise AssertionError("the cache was written to")
+
+    for name in ("write_atomically", "AtomicFile", "FileLock"):
+        monkeypatch.setattr(mirror, name, written)
+    assert run("inspect", packed, "--row", 15)[0] == 0
 
 
 def test_another_manifest_under_the_url_is_another_mirror(s3, run, packed) -> None:

@@ -125,7 +125,7 @@ def _size(path: str) -> int | None:
 def _head(path: str, size: int | None) -> bytes:
     if size is None and not is_url(path):
         return next(_one_shot(path, path).blocks(keep=True), b"")[:_HEAD_BYTES]
-    with _open(path, bare(path)) as file:
+    with RemoteFile(path, _HEAD_BYTES) if is_url(path) else _open(path, path) as file:
         return file.read(_HEAD_BYTES)
 
 

@@ -283,8 +283,12 @@ class Storage:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.seen.append((method, path))
         if self.key not in environ.get("HTTP_AUTHORIZATION", "") + environ["QUERY_STRING"]:
-            start_response("403 Forbidden", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>InvalidAccessKeyId</Code><Message>%s</Message></Error>" % path.encode()]
+            told = b"<Error><Code>InvalidAccessKeyId</Code><Message>%s</Message></Error>" % path.encode()
+            told = b"" if method == "HEAD" else told
+            start_response(
+                "403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(told)))]
+            )
+            return [told]
         fault = self.fault(method, path)
         if fault == "503":
             start_response("503 Slow Down", [("Content-Length", "0")])

@@ -18,8 +18,8 @@ from yayi_data.atomic import TEMPORARY, AtomicFile, write_atomically, writing
 from yayi_data.console import one_line, say
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, FileFacts, ShardFacts, parse
+from yayi_data.objects import Objects
 from yayi_data.remote import (
-    Objects,
     RemoteFile,
     UnreachableError,
     bare,

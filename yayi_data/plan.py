@@ -195,7 +195,8 @@ def _ranked(keys: NDArray[np.uint64], start: int, count: int) -> NDArray[np.bool
     last = (start + count - 1) % n
     borders = np.partition(keys, sorted({start, last}))[[start, last]]
     after, before = keys >= borders[0], keys <= borders[1]
-    return after & before if start <= last else after | before
+    ranked: NDArray[np.bool_] = after & before if start <= last else after | before
+    return ranked
 
 
 def _by_length(lengths: Integers, key: int | None) -> NDArray[np.int64]:

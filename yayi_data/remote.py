@@ -5,7 +5,6 @@ s3fs asks again for a body that breaks off). What a backend raises may repeat a 
 neither its words nor its traceback are passed on.
 """
 
-import base64
 import os
 import re
 from collections.abc import Iterator
@@ -14,13 +13,12 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from yayi_data.errors import YayiError
 
 _BLOCK = 8 << 20  # bytes asked for at a time; s3fs would take 50 MB for every file that is looked at
 _COPIED = 1 << 20
-_PART = 50 << 20  # s3fs sends a file in parts from twice as many bytes on
 _S3 = ("s3", "s3a")
 _CODE = re.compile(r"[A-Za-z0-9.]{1,60}")
 _INSTALL = {
@@ -80,14 +78,23 @@ def is_url(place: str) -> bool:
 
 def is_s3(place: str) -> bool:
     """Tell whether a path is a URL of S3-compatible storage."""
-    return urlsplit(place).scheme in _S3 if is_url(place) else False
+    return split_url(place).scheme in _S3 if is_url(place) else False
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of a URL; YayiError, which does not repeat it, for what is none."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise YayiError(f"a URL that was given is malformed ({error})") from None
 
 
 def bare(url: str) -> str:
     """Return a URL without user, password, query and fragment, where secrets live; a path as it is."""
     if not is_url(url):
         return url
-    parts = urlsplit(url)
+    chained = url.rpartition("::")[2]  # as in simplecache::https://…
+    parts = split_url(chained if is_url(chained) else url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
@@ -120,7 +127,7 @@ def s3_client(process: int) -> Any:
 
 
 def _refuse_credentials(url: str) -> None:
-    if is_s3(url) and "@" in urlsplit(url).netloc:
+    if is_s3(url) and "@" in split_url(url).netloc:
         raise YayiError(
             f"{bare(url)}: an s3 URL holds no credentials; set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or a profile"
@@ -129,14 +136,14 @@ def _refuse_credentials(url: str) -> None:
 
 def may_be_prefix(url: str) -> bool:
     """Tell whether a URL can be that of a packed folder; a pattern or a bucket's top is raw files' alone."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     _refuse_credentials(url)
     return is_s3(url) and bool(parts.path.strip("/")) and not set("*[?#") & set(url)
 
 
 def s3_prefix(url: str) -> str:
     """Return the URL of a packed folder as it may be written down; YayiError unless it is s3://BUCKET/PREFIX."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme not in _S3:
         raise YayiError(f"{bare(url)}: only s3:// can be written; give s3://BUCKET/PREFIX or a local folder")
     if not may_be_prefix(url):
@@ -175,7 +182,7 @@ def why(error: Exception, url: str = "") -> str:
         return f"access is denied ({code}); check the credentials and the bucket's policy"
     if code:
         return f"the server says {code}"
-    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -247,59 +254,6 @@ class RemoteFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Objects:
-    """The objects under an S3 prefix: listed, uploaded and removed by their names relative to it."""
-
-    def __init__(self, url: str) -> None:
-        self.url = s3_prefix(url)
-        self._files, self._path = filesystem(self.url)
-
-    def sizes(self) -> dict[str, int]:
-        """Return the bytes of every object by its name; empty where there is none."""
-        with reaching(self.url, "listed"):
-            self._files.invalidate_cache()
-            found = self._files.find(self._path, detail=True)
-        start = len(self._path) + 1
-        return {
-            path[start:]: info["size"] for path, info in found.items() if path.startswith(f"{self._path}/")
-        }
-
-    def upload(self, path: Path, name: str, sha256: str) -> None:
-        """Upload a file; the server is told its sha256, and refuses other bytes where it checks that.
-
-        Files of 100 MB and more go in parts, for which the backend sends checksums of its own.
-        """
-        told: dict[str, str] = {}
-        if path.stat().st_size < 2 * _PART:
-            told = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": _base64(sha256)}
-        with reaching(f"{self.url}/{name}", "written"):
-            self._files.put_file(str(path), f"{self._path}/{name}", chunksize=_PART, **told)
-
-    def holds(self, name: str, size: int, sha256: str) -> bool | None:
-        """Tell whether an object has this size and hash; None where the server keeps no hash to compare."""
-        bucket, _, prefix = self._path.partition("/")
-        with reaching(f"{self.url}/{name}", "read"):
-            try:
-                facts = self._files.call_s3(
-                    "head_object", Bucket=bucket, Key=f"{prefix}/{name}", ChecksumMode="ENABLED"
-                )
-            except FileNotFoundError:
-                return False
-        if facts["ContentLength"] != size:
-            return False
-        there = facts.get("ChecksumSHA256")
-        return None if there is None or "-" in there else bool(there == _base64(sha256))
-
-    def remove(self, name: str) -> None:
-        """Remove an object."""
-        with reaching(f"{self.url}/{name}", "removed"):
-            self._files.rm_file(f"{self._path}/{name}")
-
-
-def _base64(sha256: str) -> str:
-    return base64.b64encode(bytes.fromhex(sha256)).decode()
 
 
 def exists(url: str) -> bool:

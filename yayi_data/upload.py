@@ -24,9 +24,10 @@ from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, FileFacts, Manifest
 from yayi_data.mirror import cache_folder, read_manifest
+from yayi_data.objects import Objects
 from yayi_data.pipeline import Packed, PackOptions, pack
 from yayi_data.progress import Progress
-from yayi_data.remote import Objects, bare
+from yayi_data.remote import bare
 
 _OURS = re.compile(
     r"data-\d+\.arrow|index\.arrow|(dataset_info|state|manifest)\.json|dropped\.jsonl|tokenizer/.+"

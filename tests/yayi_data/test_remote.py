@@ -267,6 +267,20 @@ def test_a_missing_package_is_named(s3, run, monkeypatch) -> None:
     assert 'pip install "yayi-tune[s3]"' in said
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "simplecache::https://a:HIDDEN@127.0.0.1:9/x.jsonl?HIDDEN",
+        "zip://x.jsonl::https://a:HIDDEN@127.0.0.1:9/x.zip?HIDDEN",
+        "s3://[HIDDEN/x.jsonl",
+        "nosuch://a:HIDDEN@host/x.jsonl?HIDDEN",
+    ],
+)
+def test_a_strange_url_is_told_in_one_line_without_its_secrets(run, url) -> None:
+    code, _, said = run("validate", url)
+    assert (code, said.count("\n"), "HIDDEN" in said) == (2, 1, False), said
+
+
 SECRETS = ("TOP-SECRET", "HIDDEN-SIGNATURE", "HIDDEN-PASSWORD")
 
 

@@ -2,12 +2,11 @@
 
 import glob
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import orjson
 
 from yayi_data.errors import YayiError
-from yayi_data.remote import bare, filesystem, is_url, reaching
+from yayi_data.remote import bare, filesystem, is_url, reaching, split_url
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst", ".parquet")
 _WANTED = ".json, .jsonl (.gz and .zst included) or .parquet"
@@ -53,7 +52,7 @@ def _saved_dataset(folder: Path) -> list[Path]:
 
 def _expand_url(url: str) -> list[str]:
     """List what a URL's pattern matches, or the data files of a folder or dataset repository."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     is_pattern = any(c in parts.path for c in "*[")
     if not is_pattern and (_is_data(parts.path) or parts.scheme in ("http", "https")):
         return [url]

@@ -95,20 +95,20 @@ def pack(options: PackOptions, *, reuse: bool = False) -> Packed:
             cut = _cut(sources, options, spool)
             texts = sample(template, registry, cut.jobs[0]) if cut.jobs else []
             tools = Tools(loading.result(), template, registry)
+            del loading
         tools.tokenizer.check_sample(texts)
         facts = _facts(cut, options, tools)
+        engine, reason = tools.tokenizer.engine, tools.tokenizer.engine_reason
         whole = made_before(options.output, facts) if reuse else None
         if whole is None:
             with partial_folder(options.output, _key(facts)) as folder:
                 units = _run(cut.jobs, options, tools, folder)
+                del tools  # a large vocabulary takes as much memory as the index of a large input
                 whole = _finish(folder, facts, units, options)
                 publish(options.output)
         else:
             _refuse_losses(whole.ledger, options)
-    tokenizer = tools.tokenizer
-    return Packed(
-        options.output, whole, tokenizer.engine, tokenizer.engine_reason, time.monotonic() - started
-    )
+    return Packed(options.output, whole, engine, reason, time.monotonic() - started)
 
 
 def _cut(sources: Sequence[Source], options: PackOptions, spool: Path) -> _Cut:

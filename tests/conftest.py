@@ -331,6 +331,14 @@ class Storage:
         """Store an object past the server's door."""
         _backend().put_object(self.bucket, name, data)
 
+    def keep_versions(self) -> None:
+        """Keep what is overwritten, as versions."""
+        _backend().put_bucket_versioning(self.bucket, "Enabled")
+
+    def version(self, name: str) -> str:
+        """Return the version of an object that is there now."""
+        return str(_backend().buckets[self.bucket].keys[name].version_id)
+
     def make_bucket(self) -> None:
         """Make the bucket."""
         _backend().create_bucket(self.bucket, "us-east-1")

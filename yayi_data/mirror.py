@@ -43,6 +43,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "yayi-tune"
 
 
+def url_key(url: str) -> str:
+    """Return a file name for an s3 URL, which means another place at another server."""
+    server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return hashlib.sha256(f"{bare(server)} {bare(url).rstrip('/')}".encode()).hexdigest()[:32]
+
+
 def open_mirror(url: str) -> Path | None:
     """Return the mirror of the packed folder at `url`, all but its shards fetched; None where none is there.
 
@@ -53,7 +59,7 @@ def open_mirror(url: str) -> Path | None:
     if not may_be_prefix(url):
         return None
     url = s3_prefix(url)
-    known = cache_folder() / "urls" / hashlib.sha256(url.encode()).hexdigest()
+    known = cache_folder() / "urls" / url_key(url)
     try:
         data = read_manifest(url)
     except UnreachableError as error:
@@ -175,7 +181,8 @@ def _fetch(folder: Path, facts: FileFacts) -> Path:
 
 
 def _beside(folder: Path, suffix: str) -> Path:
-    return folder.with_name(folder.name + suffix)
+    whole = folder.absolute()  # `.` has no name
+    return whole.parent / (whole.name + suffix)
 
 
 def _is_whole(path: Path, facts: FileFacts) -> bool:

@@ -111,7 +111,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     import fsspec
 
     with reaching(url, "opened"):
-        if is_s3(url):
+        if is_s3(url) and "?versionId=" not in url:  # for which s3fs needs a client of another kind
             files = s3_client(os.getpid())
             return files, files._strip_protocol(url)
         found: tuple[Any, str] = fsspec.url_to_fs(url)

@@ -6,7 +6,6 @@ the same command packs only what is missing and uploads only what the server has
 """
 
 import contextlib
-import hashlib
 import re
 import shutil
 import time
@@ -23,11 +22,10 @@ from yayi_data.atomic import writing
 from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, FileFacts, Manifest
-from yayi_data.mirror import cache_folder, read_manifest
+from yayi_data.mirror import cache_folder, read_manifest, url_key
 from yayi_data.objects import Objects
 from yayi_data.pipeline import Packed, PackOptions, pack
 from yayi_data.progress import Progress
-from yayi_data.remote import bare
 
 _OURS = re.compile(
     r"data-\d+\.arrow|index\.arrow|(dataset_info|state|manifest)\.json|dropped\.jsonl|tokenizer/.+"
@@ -37,8 +35,7 @@ _TOGETHER = 4  # uploads at a time: each may hold a shard in memory
 
 def scratch_of(url: str) -> Path:
     """Return where a pack to `url` is made before it is uploaded."""
-    key = hashlib.sha256(bare(url).rstrip("/").encode()).hexdigest()[:32]
-    return cache_folder() / "uploads" / key / "packed"
+    return cache_folder() / "uploads" / url_key(url) / "packed"
 
 
 def pack_to(url: str, options: PackOptions) -> Packed:

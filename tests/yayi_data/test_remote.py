@@ -338,6 +338,30 @@ def test_verify_sees_what_the_server_holds_not_the_cache(s3, run, packed) -> Non
     assert not list((cache_folder() / "scratch").iterdir())
 
 
+def test_verify_writes_nowhere_else(s3, run, packed, tmp_path) -> None:
+    s3.put("out//somewhere.txt", b"x")
+    s3.put("out/../../../evil.txt", b"x")
+    before = set(tmp_path.rglob("*"))
+    code, _, said = run("verify", packed)
+    assert (code, said.count("\n")) == (1, 1)
+    assert {p for p in set(tmp_path.rglob("*")) - before if p.name != "scratch"} == set()
+
+
+def test_a_version_that_is_asked_for_is_the_one_that_is_read(s3, run) -> None:
+    s3.keep_versions()
+    s3.put("in.jsonl", LINES[0])
+    first = s3.version("in.jsonl")
+    s3.put("in.jsonl", LINES[0] + LINES[1])
+    code, out, said = run("validate", f"{s3.url}/in.jsonl?versionId={first}")
+    assert (code, "1 record in" in out + said) == (0, True), out + said
+
+
+def test_a_folder_without_a_name_is_no_mirror(s3, run, tmp_path, monkeypatch) -> None:
+    local_pack(put_inputs(s3), tmp_path / "local")
+    monkeypatch.chdir(tmp_path / "local")
+    assert run("inspect", ".", "--row", 0)[0] == 0
+
+
 def test_inspect_and_export_read_through_the_cache(s3, run, packed, tmp_path) -> None:
     here = tmp_path / "local"
     local_pack(f"{s3.url}/in", here)

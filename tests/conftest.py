@@ -2,6 +2,7 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import secrets
 import socket
@@ -27,6 +28,20 @@ from tokenizers import (
 
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
+
+# What the processes that tests start import, some ten seconds of it: imported once, and inherited by forks.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    [
+        "pytest",
+        "rich.console",
+        "yayi_data.pipeline",
+        "yayi_train.build",
+        "deepspeed.runtime.zero.muon.muon_optimizer",
+        "torch.utils.tensorboard",
+        "transformers.models.llama.modeling_llama",
+    ]
+)
 
 CORPUS = [
     "你好，世界。我是雅意，很高兴认识你！\n\n请问有什么可以帮您？",

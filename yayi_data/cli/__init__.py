@@ -11,6 +11,8 @@ import typer
 
 from yayi_data import __version__
 from yayi_data.cli.convert import convert
+from yayi_data.cli.dedup import dedup
+from yayi_data.cli.diff import diff
 from yayi_data.cli.export import export
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.pack import pack
@@ -28,6 +30,8 @@ app = typer.Typer(
 app.command()(validate)
 app.command()(rules)
 app.command()(convert)
+app.command()(dedup)
+app.command()(diff)
 app.command()(pack)
 app.command()(inspect)
 app.command()(verify)

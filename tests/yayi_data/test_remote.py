@@ -248,6 +248,7 @@ def test_an_output_that_cannot_be_is_told_before_anything_is_packed(
         ("convert", "in.jsonl", "--to", "messages", "--output"),
         ("export", "packed", "--labels", "--output"),
         ("validate", "in.jsonl", "--output"),
+        ("dedup", "in.jsonl", "--output"),
         ("pack", "in.jsonl", *PACK, "--output"),
     ],
 )

@@ -26,7 +26,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; run: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 2; }
 	@echo "setting up $(VENV) (a few minutes, once; log: $(LOG))"
 	@$(PYTHON) -m venv $(VENV)
-	@{ $(BIN)/pip install torch==2.13.0 -c constraints.txt && $(BIN)/pip install -e '.[train,dev]' -c constraints.txt; } > $(LOG) 2>&1 \
+	@{ $(BIN)/pip install torch==2.13.0 -c constraints.txt && $(BIN)/pip install -e '.[train,s3,dev]' -c constraints.txt; } > $(LOG) 2>&1 \
 		|| { tail -n 20 $(LOG); echo "error: setting up failed; the whole log is in $(LOG)"; exit 2; }
 	@touch $@
 

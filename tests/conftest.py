@@ -1,9 +1,14 @@
 """Tokenizers of every family that behaves in its own way, trained in the test run on a few sentences."""
 
 import json
+import logging
 import multiprocessing
 import os
-from collections.abc import Callable
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +258,141 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {folder}: real tokenizers are not here")
     return folder
+
+
+@cache
+def _moto() -> Any:
+    from moto.server import DomainDispatcherApplication, create_backend_app
+
+    return DomainDispatcherApplication(create_backend_app)
+
+
+@cache
+def _backend() -> Any:
+    from moto.s3.models import s3_backends
+
+    return s3_backends["123456789012"]["aws"]
+
+
+class Storage:
+    """A real S3 server on this machine (moto's) with one bucket, which can be told to fail.
+
+    `fault` sees every request (method, path) and may answer "503", "reset" (the connection ends without an
+    answer) or "cut" (it ends in the middle of the body); `seen` lists the requests; `watch` is called after
+    each one that was answered.
+    """
+
+    key = "known-key"
+    secret = "TOP-SECRET-0123456789"
+
+    def __init__(self, bucket: str) -> None:
+        self._app = _moto()
+        self.bucket = bucket
+        self.url = f"s3://{bucket}"
+        self.port = 0
+        self.fault: Callable[[str, str], str | None] = lambda method, path: None
+        self.watch: Callable[[], None] = lambda: None
+        self.seen: list[tuple[str, str]] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        self.seen.append((method, path))
+        if self.key not in environ.get("HTTP_AUTHORIZATION", "") + environ["QUERY_STRING"]:
+            told = b"<Error><Code>InvalidAccessKeyId</Code><Message>%s</Message></Error>" % path.encode()
+            told = b"" if method == "HEAD" else told
+            start_response(
+                "403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(told)))]
+            )
+            return [told]
+        fault = self.fault(method, path)
+        if fault == "503":
+            start_response("503 Slow Down", [("Content-Length", "0")])
+            return []
+        if fault == "reset":
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
+        body = b"".join(self._app(environ, start_response))
+        self.watch()
+        return [body[: len(body) // 2]] if fault == "cut" else [body]
+
+    def start(self) -> None:
+        """Listen, on the same port as before."""
+        from werkzeug.serving import make_server
+
+        self._server = make_server("127.0.0.1", self.port, self, threaded=True)
+        self.port = self._server.port
+        self._listening = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuse connections from now on."""
+        if self._listening:
+            self._listening = False
+            self._server.shutdown()
+            self._server.server_close()
+
+    def die(self) -> str:
+        """Stop in the middle of a request, and return the fault to answer it with."""
+        self.stop()
+        return "reset"
+
+    def objects(self, prefix: str) -> dict[str, bytes]:
+        """Return what is under a prefix, by name relative to it, past the server's door."""
+        keys = _backend().buckets[self.bucket].keys
+        start = f"{prefix}/"
+        return {name[len(start) :]: key.value for name, key in keys.items() if name.startswith(start)}
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store an object past the server's door."""
+        _backend().put_object(self.bucket, name, data)
+
+    def keep_versions(self) -> None:
+        """Keep what is overwritten, as versions."""
+        _backend().put_bucket_versioning(self.bucket, "Enabled")
+
+    def version(self, name: str) -> str:
+        """Return the version of an object that is there now."""
+        return str(_backend().buckets[self.bucket].keys[name].version_id)
+
+    def make_bucket(self) -> None:
+        """Make the bucket."""
+        _backend().create_bucket(self.bucket, "us-east-1")
+
+
+def forget() -> None:
+    """Forget the connections, which are to the server and with the credentials of another test."""
+    import fsspec
+
+    from yayi_data.remote import s3_client
+
+    s3_client.cache_clear()
+    for known in {"s3", "http"} & set(fsspec.registry):
+        fsspec.registry[known].clear_instance_cache()
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    """An S3 server, and an environment in which it is the one that is asked; the cache is `tmp_path`/cache."""
+    pytest.importorskip("s3fs", reason="s3fs is not installed: the extra [s3]")
+    pytest.importorskip("moto.server", reason="moto[server] is not installed: the extra [dev]")
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    storage = Storage(f"bucket-{secrets.token_hex(4)}")
+    storage.start()
+    storage.make_bucket()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{storage.port}",
+        "AWS_ACCESS_KEY_ID": storage.key,
+        "AWS_SECRET_ACCESS_KEY": storage.secret,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "2",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+        "YAYI_CACHE": str(tmp_path / "cache"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    forget()
+    yield storage
+    storage.stop()
+    forget()

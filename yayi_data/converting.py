@@ -14,6 +14,7 @@ from yayi_data.domains import load_registry
 from yayi_data.errors import ConversionError, DataError, YayiError
 from yayi_data.read import Source, chunks_of, open_sources, partitions
 from yayi_data.recordfiles import WRITERS
+from yayi_data.remote import bare
 from yayi_data.schema import TURNS, members
 from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import RuleSet, check, detect
@@ -100,7 +101,9 @@ def convert_files(options: ConvertOptions) -> Ledger:
         records = (record for conversion in conversions for record in _converted(conversion))
         WRITERS[options.output.suffix](cast(BinaryIO, file), records, options.to)
         if not ledger.kept:
-            raise DataError(f"{', '.join(options.paths)}: no record is left to write{_reasons(ledger)}")
+            raise DataError(
+                f"{', '.join(map(bare, options.paths))}: no record is left to write{_reasons(ledger)}"
+            )
     fsync_folder(options.output.parent)
     return ledger
 

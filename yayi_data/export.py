@@ -22,7 +22,7 @@ from yayi_data.pipeline import TOKENIZER
 from yayi_data.progress import Progress
 from yayi_data.recordfiles import WRITERS
 from yayi_data.render import render
-from yayi_data.shard import LABELS, SCHEMA, Row, Shard, datasets_files
+from yayi_data.shard import LABELS, SCHEMA, Row, Shard, datasets_files, open_shard
 from yayi_data.template import load_template
 from yayi_data.tokenizer import Tokenizer, load_tokenizer
 from yayi_data.types import Conversation
@@ -50,7 +50,7 @@ class _Packed:
     def shards(self) -> Iterator[Shard]:
         with Progress("exporting", self.manifest.rows) as progress:
             for facts in self.manifest.shards:
-                yield Shard(self.folder / facts.file, facts)
+                yield open_shard(self.folder, facts)
                 progress.advance(facts.rows)
 
     def rows(self) -> Iterator[Row]:

@@ -22,7 +22,9 @@ from yayi_data.errors import YayiError
 from yayi_data.index import Index, open_index
 from yayi_data.lengths import length_bins
 from yayi_data.manifest import MANIFEST, Manifest, load
+from yayi_data.mirror import open_mirror
 from yayi_data.pipeline import DROPPED, TOKENIZER, PackOptions, pack
+from yayi_data.remote import bare, is_s3
 from yayi_data.shard import Row, Shards
 from yayi_data.summary import describe, domain_table, hints, summary
 
@@ -54,11 +56,12 @@ class _Folder:
 
 def inspect(path: str, options: InspectOptions) -> None:
     """Print the summary of a packed folder or one of its rows; raw files are packed aside first."""
-    if (Path(path) / MANIFEST).is_file():
-        _show(Path(path), path, options)
+    there = open_mirror(path) if is_s3(path) else Path(path)
+    if there is not None and (there / MANIFEST).is_file():
+        _show(there, bare(path), options)
         return
     if options.tokenizer is None:
-        raise YayiError(f"{path}: is not a packed folder; for raw files give --tokenizer too")
+        raise YayiError(f"{bare(path)}: is not a packed folder; for raw files give --tokenizer too")
     with tempfile.TemporaryDirectory(prefix="yayi-inspect-") as scratch:
         output = Path(scratch) / "packed"
         packed = pack(
@@ -70,7 +73,7 @@ def inspect(path: str, options: InspectOptions) -> None:
                 on_problem="drop",
             )
         )
-        _show(output, f"{path}, as pack would write it", options)
+        _show(output, f"{bare(path)}, as pack would write it", options)
         for hint in hints(packed.manifest):
             say(hint)
 

@@ -192,8 +192,11 @@ def load(folder: Path) -> Manifest:
 
     Raises YayiError where there is no packed folder or a newer one, DataError where the manifest is damaged.
     """
-    data = _read(folder)
-    place = folder / MANIFEST
+    return parse(_read(folder), str(folder / MANIFEST))
+
+
+def parse(data: bytes, place: str) -> Manifest:
+    """Return the manifest whose file's bytes are `data`; `place` names it in the errors, those of `load`."""
     try:
         content = orjson.loads(data)
     except ValueError as error:

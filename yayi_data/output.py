@@ -7,13 +7,14 @@ on; a run with another key refuses to touch it.
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from yayi_data.atomic import TEMPORARY, fsync_folder, writing
 from yayi_data.errors import DataError, YayiError
-from yayi_data.manifest import MANIFEST, load
+from yayi_data.manifest import MANIFEST, Manifest, load
 
 UNIT = ".unit"
 """How the file ends that marks a shard of DIR.partial as whole."""
@@ -30,6 +31,19 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
             f"{output}: holds no {MANIFEST}, so it is not ours to replace; choose another --output"
         )
     load(output)
+
+
+def made_before(output: Path, facts: Manifest) -> Manifest | None:
+    """Return the manifest of `output` where an earlier run made it from what `facts` says, None elsewhere."""
+    if not (output / MANIFEST).is_file():
+        return None
+    there = load(output)
+    found = {name: getattr(there, name) for name in _FOUND}
+    return there if replace(facts, **found) == there else None
+
+
+_FOUND = ("ledger", "domains", "rows", "tokens", "supervised_tokens", "straddling_tokens", "shards", "files")
+"""What of a manifest is known only after packing."""
 
 
 @contextmanager

@@ -22,11 +22,12 @@ from yayi_data.domains import load_registry
 from yayi_data.errors import DataError
 from yayi_data.index import INDEX, domain_counts, merge_index, read_index
 from yayi_data.manifest import MANIFEST, Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
-from yayi_data.output import UNIT, locked, partial_folder, publish, refuse_existing, spool_folder
+from yayi_data.output import UNIT, locked, made_before, partial_folder, publish, refuse_existing, spool_folder
 from yayi_data.partition import Unit, drops_file, load_tools, no_collection, pack_partition, sample, unit_file
 from yayi_data.plan import ORDER_VERSION
 from yayi_data.progress import Progress
 from yayi_data.read import PARTITION_BYTES, Partition, Source, open_sources, partitions
+from yayi_data.remote import bare
 from yayi_data.rows import Job, Tools
 from yayi_data.shard import datasets_files, index_part
 from yayi_data.template import TrainOn, load_template
@@ -58,9 +59,9 @@ class PackOptions:
 
 
 class Packed(NamedTuple):
-    """A finished pack: the folder's manifest, and what only this run knows."""
+    """A finished pack: the folder (or the URL of its upload), its manifest, and what only this run knows."""
 
-    output: Path
+    output: Path | str
     manifest: Manifest
     engine: str
     engine_reason: str
@@ -74,9 +75,10 @@ class _Cut(NamedTuple):
     jobs: list[Job]
 
 
-def pack(options: PackOptions) -> Packed:
+def pack(options: PackOptions, *, reuse: bool = False) -> Packed:
     """Pack the sources into `options.output`, which appears only when it is whole.
 
+    With `reuse`, a folder that an earlier run made there of the same inputs and options is not made again.
     Raises DataError where the data prevent it, YayiError for wrong use; an interrupted run leaves
     DIR.partial, and the same call continues it.
     """
@@ -96,12 +98,16 @@ def pack(options: PackOptions) -> Packed:
             del loading
         tools.tokenizer.check_sample(texts)
         facts = _facts(cut, options, tools)
-        with partial_folder(options.output, _key(facts)) as folder:
-            units = _run(cut.jobs, options, tools, folder)
-            engine, reason = tools.tokenizer.engine, tools.tokenizer.engine_reason
-            del tools  # a large vocabulary takes as much memory as the index of a large input
-            whole = _finish(folder, facts, units, options)
-            publish(options.output)
+        engine, reason = tools.tokenizer.engine, tools.tokenizer.engine_reason
+        whole = made_before(options.output, facts) if reuse else None
+        if whole is None:
+            with partial_folder(options.output, _key(facts)) as folder:
+                units = _run(cut.jobs, options, tools, folder)
+                del tools  # a large vocabulary takes as much memory as the index of a large input
+                whole = _finish(folder, facts, units, options)
+                publish(options.output)
+        else:
+            _refuse_losses(whole.ledger, options)
     return Packed(options.output, whole, engine, reason, time.monotonic() - started)
 
 
@@ -233,7 +239,7 @@ def _refuse_losses(ledger: Ledger, options: PackOptions) -> None:
         found = (
             f"all {ledger.read} records were dropped ({reasons})" if ledger.read else "there are no records"
         )
-        raise DataError(f"{' '.join(options.paths)}: {found}; nothing was written")
+        raise DataError(f"{' '.join(map(bare, options.paths))}: {found}; nothing was written")
     if options.max_drop is not None and lost > options.max_drop * ledger.read:
         raise DataError(
             f"{lost} of {ledger.read} records ({lost / ledger.read:.2%}) were dropped ({reasons}), "

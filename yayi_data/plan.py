@@ -105,10 +105,14 @@ def split(
     if not wanted:
         return np.arange(n), np.empty(0, np.int64)
     keys = hashed(content_hash, _key("split", seed))
-    ordered = np.sort(keys)
-    starts = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
-    sizes = np.diff(starts, append=n)
-    chosen = _first_groups(sizes, wanted)
+    for reach in (2 * wanted, n):  # the first keys nearly always hold enough, and are sorted in no time
+        last = min(reach, n - 1)
+        ordered = np.sort(keys[keys <= np.partition(keys, last)[last]])
+        starts = np.flatnonzero(np.diff(ordered, prepend=~ordered[:1]))
+        sizes = np.diff(starts, append=len(ordered))
+        chosen = _first_groups(sizes, wanted)
+        if sizes[chosen].sum() == wanted:
+            break
     first = int((chosen == np.arange(len(chosen))).sum())  # these begin the order: one comparison finds them
     in_test = keys < ordered[starts[first]]
     if first < len(chosen):
@@ -147,11 +151,12 @@ def repeat(domain: Integers, weights: Sequence[float], seed: int, epoch: int) ->
     times = (parts // _PARTS)[domain]
     for code in np.flatnonzero(parts % _PARTS).tolist():
         members = np.flatnonzero(domain == code)
-        circle = members[shuffled(len(members), _key("mix", seed, code))]
+        if not len(members):
+            continue
         turn = int(parts[code] % _PARTS) * len(members)
-        times[
-            np.take(circle, np.arange(epoch * turn // _PARTS, (epoch + 1) * turn // _PARTS), mode="wrap")
-        ] += 1
+        start, end = epoch * turn // _PARTS, (epoch + 1) * turn // _PARTS
+        keys = _unique(hashed(len(members), _key("mix", seed, code)))
+        times[members[_ranked(keys, start % len(members), end - start)]] += 1
     return np.repeat(np.arange(len(domain)), times)
 
 
@@ -182,6 +187,18 @@ def shuffled(n: int, key: int) -> NDArray[np.int64]:
     return _sorted_places(hashed(n, key))
 
 
+def _ranked(keys: NDArray[np.uint64], start: int, count: int) -> NDArray[np.bool_]:
+    """Tell which keys are at `start` … `start + count - 1` of their order, which begins anew at its end."""
+    n = len(keys)
+    if not count:
+        return np.zeros(n, np.bool_)
+    last = (start + count - 1) % n
+    borders = np.partition(keys, sorted({start, last}))[[start, last]]
+    after, before = keys >= borders[0], keys <= borders[1]
+    ranked: NDArray[np.bool_] = after & before if start <= last else after | before
+    return ranked
+
+
 def _by_length(lengths: Integers, key: int | None) -> NDArray[np.int64]:
     """Return places by ascending length; equal lengths by their hash under `key`, or by place without one."""
     bits = int(lengths.max()).bit_length()
@@ -194,16 +211,22 @@ def _by_length(lengths: Integers, key: int | None) -> NDArray[np.int64]:
 def _sorted_places(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return the places of `keys` in ascending order; overwrites `keys`.
 
-    The place takes a key's lowest bits, which makes keys unique: any sort gives the same order, and sorting
-    plain integers is several times faster than sorting places.
+    Sorting plain integers is several times faster than sorting places.
     """
-    n = len(keys)
-    low = np.uint64((1 << max(n - 1, 0).bit_length()) - 1)
-    keys &= ~low
-    keys |= np.arange(n, dtype=np.uint64)
-    keys.sort()
-    keys &= low
+    _unique(keys).sort()
+    keys &= _low_bits(len(keys))
     return keys.view(np.int64)
+
+
+def _unique(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Put each key's place into its lowest bits, and return the same array: any sort gives the same order."""
+    keys &= ~_low_bits(len(keys))
+    keys |= np.arange(len(keys), dtype=np.uint64)
+    return keys
+
+
+def _low_bits(n: int) -> np.uint64:
+    return np.uint64((1 << max(n - 1, 0).bit_length()) - 1)
 
 
 def _key(purpose: str, *numbers: int) -> int:

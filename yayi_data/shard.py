@@ -28,6 +28,7 @@ from yayi_data.index import merge_index as merge_index
 from yayi_data.index import open_index as open_index
 from yayi_data.index import read_index as read_index
 from yayi_data.manifest import Manifest, ShardFacts, canonical, refuse_changed, refuse_resized
+from yayi_data.mirror import fetch_shard, fetch_shards, is_mirror
 
 BATCH_ROWS = 1000
 BATCH_TOKENS = 1 << 20  # a batch ends with the row that reaches this many: long rows keep memory bounded too
@@ -234,23 +235,38 @@ class Shards:
     """The shards of a packed folder, mapped into memory one by one as rows are asked for.
 
     Sizes are checked when the folder is opened, a shard's sha256 before its first row is used; DataError says
-    what differs. An open shard holds no file descriptor, so there may be many.
+    what differs. An open shard holds no file descriptor, so there may be many. Of a remote folder's mirror,
+    shards are fetched when they are first asked for.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder = folder
         self._facts = manifest.shards
         self._opened: dict[int, Shard] = {}
-        for facts in manifest.shards:
+        self._remote = is_mirror(folder)
+        for facts in manifest.shards if not self._remote else ():
             refuse_resized(folder / facts.file, facts.bytes)
+
+    def fetch(self, shards: Sequence[int]) -> None:
+        """Fetch those of the shards that are not here, several at a time; nothing is done where all are."""
+        missing = (
+            [self._facts[shard] for shard in shards if shard not in self._opened] if self._remote else []
+        )
+        fetch_shards(self._folder, missing)
 
     def row(self, shard: int, row: int) -> Row:
         """Return one conversation by the index's `shard` and `row`; IndexError where there is none."""
         opened = self._opened.get(shard)
         if opened is None:
-            facts = self._facts[shard]
-            opened = self._opened[shard] = Shard(self._folder / facts.file, facts)
+            opened = self._opened[shard] = open_shard(self._folder, self._facts[shard])
         return opened.row(row)
+
+
+def open_shard(folder: Path, facts: ShardFacts) -> "Shard":
+    """Open a shard of a packed folder, fetched first where the folder is a mirror and lacks it."""
+    if is_mirror(folder):
+        return Shard(fetch_shard(folder, facts), facts, checked=True)
+    return Shard(folder / facts.file, facts)
 
 
 class Shard:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # rich is slow to import, and JSON needs none of it
@@ -57,11 +56,11 @@ def print_packed(packed: Packed, *, as_json: bool) -> None:
         console.print(describe(str(packed.output), packed.manifest), soft_wrap=True)
         console.print(domain_table(packed.manifest, console.width))
     say(f"tokenizer engine: {packed.engine} ({packed.engine_reason}); {packed.seconds:.1f} s")
-    for hint in hints(packed.manifest, packed.output / DROPPED):
+    for hint in hints(packed.manifest, f"{packed.output}/{DROPPED}"):
         say(hint)
 
 
-def hints(manifest: Manifest, drops: Path | None = None) -> Iterator[str]:
+def hints(manifest: Manifest, drops: str | None = None) -> Iterator[str]:
     """Yield what to know about records that are not in the output as they were; `drops` lists the lines."""
     ledger, options = manifest.ledger, manifest.options
     if ledger.truncated:

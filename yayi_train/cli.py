@@ -72,7 +72,7 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL|ADAPTER", help="A trained model's or adapter's folder.")
     ],
-    data_path: Annotated[Path, typer.Option(metavar="DIR", help="A packed folder.")],
+    data_path: Annotated[str, typer.Option(metavar="DIR", help="A packed folder, or its s3:// URL.")],
     seq_len: Annotated[int, typer.Option(min=2, help="Tokens in a packed row.")] = 2048,
     packing: Annotated[
         bool, typer.Option("--packing/--no-packing", help="Several conversations in a row, kept apart.")
@@ -92,7 +92,7 @@ def evaluate(
     from yayi_train.score import score
 
     quiet_libraries()
-    data = DataConfig(str(data_path), seq_len, packing, test_size=0, mix={}, domains=[], limit=limit)
+    data = DataConfig(data_path, seq_len, packing, test_size=0, mix={}, domains=[], limit=limit)
     found = score(model, data, batch_size)
     typer.echo(orjson.dumps(found).decode() if as_json else found.as_text())
 

@@ -214,6 +214,8 @@ class Order:
     def _entries(self, epoch: int) -> Entries:
         """Return the conversations of an epoch in ascending order, repeated as --mix says."""
         index, train = self._corpus.index, self._corpus.train
+        if not self._data.mix:
+            return train
         weights = plan.mix_weights(index.names, self._data.mix)
         entries = train[plan.repeat(index.domain[train], weights, self._seed, epoch)]
         if not len(entries):

@@ -20,6 +20,8 @@ def read_batch(corpus: Corpus, rows: Sequence[Entries], device: torch.device) ->
 
     Without rows, an unsupervised one stands in: every rank must run every forward pass.
     """
+    if rows:
+        corpus.shards.fetch(np.unique(corpus.index.shard[np.concatenate(rows)]).tolist())
     documents = [[_document(corpus, int(entry)) for entry in row] for row in rows]
     return make_batch(documents or [[_NOTHING]], None, PAD_ID).to(device)
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from yayi_data.remote import local_path
+
 _OF_RAW_DATA = "Of raw --data-path: "
 
 
@@ -16,10 +18,16 @@ class Flags:
     """What the user typed, one field a flag (`eval_steps` is --eval-steps)."""
 
     data_path: Annotated[
-        str, typer.Option(metavar="DIR|PATH", help="A packed folder, or raw files, which are packed first.")
+        str,
+        typer.Option(
+            metavar="DIR|PATH",
+            help="A packed folder (or its s3:// URL), or raw files, which are packed first.",
+        ),
     ]
     input_model: Annotated[str, typer.Option(metavar="DIR|ID", help="The model to start from.")]
-    local_output_dir: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder.")]
+    local_output_dir: Annotated[
+        Path, typer.Option(metavar="DIR", parser=local_path, help="The run's folder.")
+    ]
     deepspeed: Annotated[
         str, typer.Option(metavar="FILE|zeroN", help="A DeepSpeed config, or one of zero0 … zero3.")
     ] = "zero2"

@@ -12,6 +12,8 @@ from filelock import FileLock
 from yayi_data.console import say
 from yayi_data.errors import YayiError
 from yayi_data.manifest import MANIFEST
+from yayi_data.mirror import open_mirror
+from yayi_data.remote import bare, is_s3, is_url
 from yayi_train.config import Config
 
 
@@ -21,21 +23,28 @@ def packed_folder(config: Config, output: Path) -> Path:
     The first process to come packs, under a lock, while the others of its node wait for it; no process group
     exists yet.
     """
-    path = Path(config.data.path)
-    if (path / MANIFEST).is_file():
-        return path
+    there = packed_already(config.data.path)
+    if there is not None:
+        return there
     folder = output / "data" / _fingerprint(config)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{folder}.lock")
     try:
         with lock:
             if not (folder / MANIFEST).is_file():
-                say(f"packing {config.data.path} into {folder}")
+                say(f"packing {bare(config.data.path)} into {folder}")
                 _pack(config, folder)
     except YayiError:
         _leave_nothing(Path(lock.lock_file), folder.parent, output)
         raise
     return folder
+
+
+def packed_already(data_path: str) -> Path | None:
+    """Return the packed folder that --data-path names, of an s3 URL the local mirror; None for raw files."""
+    if is_s3(data_path):
+        return open_mirror(data_path)
+    return Path(data_path) if (Path(data_path) / MANIFEST).is_file() else None
 
 
 def _leave_nothing(lock_file: Path, *folders: Path) -> None:
@@ -81,7 +90,7 @@ def _state(pattern: str) -> Any:
 
 def refuse_missing(data_path: str) -> None:
     """Raise YayiError where --data-path names nothing; globs and URLs are left to pack."""
-    if "://" in data_path or any(c in data_path for c in "*?["):
+    if is_url(data_path) or any(c in data_path for c in "*?["):
         return
     if not Path(data_path).exists():
         raise YayiError(

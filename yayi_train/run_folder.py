@@ -26,9 +26,9 @@ _PACKAGES = ("yayi-tune", "torch", "transformers", "deepspeed", "peft", "tokeniz
 class RunFile:
     """The content of run.json.
 
-    `data` is the packed folder, `digest` its manifest's; `global_rows` are the rows of a step over all ranks;
-    `starts` lists, for every start, the step it began after and its layout; `epoch_steps` are the steps of
-    the epochs counted so far.
+    `data` is the packed folder or its s3 URL, `digest` its manifest's; `global_rows` are the rows of a step
+    over all ranks; `starts` lists, for every start, the step it began after and its layout; `epoch_steps` are
+    the steps of the epochs counted so far.
     """
 
     config: Config

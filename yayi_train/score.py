@@ -1,8 +1,8 @@
 """The loss of a saved model or adapter on packed data, in one process."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from yayi_data.mirror import packed_at
 from yayi_train import attention
 from yayi_train.config import DataConfig
 from yayi_train.data import open_corpus, rows_of
@@ -35,7 +35,7 @@ def score(path_or_id: str, data: DataConfig, rows: int) -> Score:
     YayiError where the model's tokenizer is not the one the data was packed with.
     """
     folder = model_folder(path_or_id)
-    corpus = open_corpus(Path(data.path), data, seed=0)
+    corpus = open_corpus(packed_at(data.path), data, seed=0)
     check_tokenizer(folder, corpus.folder)
     model = load_trained(folder)
     inputs = attention.isolate(model) if data.packing else attention.plain

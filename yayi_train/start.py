@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yayi_data.mirror import is_mirror
+from yayi_data.remote import bare
 from yayi_train import raw_data
 from yayi_train.config import Config, absolute, resolve
 from yayi_train.data import Corpus, Layout, Order, open_corpus
@@ -47,6 +49,7 @@ def decide(flags: Flags) -> Start:
     raw_data.refuse_missing(flags.data_path)
     refuse_foreign(folder)
     packed = raw_data.packed_folder(config, folder)
+    config = replace(config, data=replace(config.data, path=bare(config.data.path)))
     corpus = open_corpus(packed, config.data, config.run.seed)
     there = read_run(folder)
     earlier = there if flags.resume else None
@@ -57,7 +60,7 @@ def decide(flags: Flags) -> Start:
     order = Order(corpus, config.data, config.run.seed, layout.global_rows, counted)
     file = RunFile(
         config=config,
-        data=str(packed.resolve()),
+        data=config.data.path if is_mirror(packed) else str(packed.resolve()),
         digest=corpus.manifest.digest,
         global_rows=layout.global_rows,
         total_steps=config.run.max_steps or order.total_steps(config.run.epochs),

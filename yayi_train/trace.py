@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from yayi_data.errors import DataError, YayiError
+from yayi_data.mirror import packed_at
 from yayi_train.data import Order, open_corpus, passes, place_of
 from yayi_train.run_folder import RUN, read_run
 
@@ -19,7 +20,7 @@ def trace(folder: Path, step: int) -> dict[str, Any]:
     if not 1 <= step <= file.total_steps:
         raise YayiError(f"--step is {step}; the run in {folder} has the steps 1 to {file.total_steps}")
     config = file.config
-    corpus = open_corpus(Path(file.data), config.data, config.run.seed)
+    corpus = open_corpus(packed_at(file.data), config.data, config.run.seed)
     if corpus.manifest.digest != file.digest:
         raise DataError(
             f"{file.data}: its digest is {corpus.manifest.digest[:12]}, the run's was {file.digest[:12]}; "

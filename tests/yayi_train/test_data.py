@@ -1,5 +1,6 @@
 """Which conversations are in which step: a function of seed and step, whatever the ranks."""
 
+import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def test_an_epoch_has_every_conversation_once(examples, rows, seed, packing, epo
     assert sorted(entries([row for batch in batches for row in batch])) == list(range(examples))
     assert all(1 <= len(batch) <= rows for batch in batches)
     assert sum(len(batch) < rows for batch in batches) <= 1
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_rank_of_many_holds_no_more_than_one_alone(packing):
+    held = []
+    data = corpus(20_000)
+    for world in (1, 512):
+        layout = Layout(world, 4, 1)
+        tracemalloc.start()
+        order = Order(data, replace(DATA, packing=packing), 0, layout.global_rows)
+        order.total_steps(2)
+        mine = passes(order.batch(1), layout, world - 1)
+        held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        assert len(mine) == 1
+    assert held[1] < 1.05 * held[0]
 
 
 @given(

@@ -1,7 +1,6 @@
 """`yayi-data convert`."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -17,7 +16,7 @@ def convert(
     to: Annotated[
         Literal["alpaca", "multi-turn", "sharegpt", "messages"], typer.Option(help="The dialect to write.")
     ],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="What to write: .jsonl, .json or .parquet.")],
+    output: Annotated[str, typer.Option(metavar="FILE", help="What to write: .jsonl, .json or .parquet.")],
     source_dialect: Annotated[
         Literal["auto", "alpaca", "multi-turn", "sharegpt", "messages"],
         typer.Option("--from", help="The dialect to read; auto finds it in each file."),
@@ -40,11 +39,13 @@ def convert(
     Example: yayi-data convert data/*.json --to messages --output all.jsonl
     """
     from yayi_data.converting import ConvertOptions, convert_files
+    from yayi_data.remote import local_path
 
+    target = local_path(output)
     options = ConvertOptions(
         paths=tuple(paths),
         to=to,
-        output=output,
+        output=target,
         source_dialect=source_dialect,
         add_domain=add_domain,
         strip_domain=strip_domain,
@@ -53,9 +54,9 @@ def convert(
     )
     ledger = convert_files(options)
     if as_json:
-        typer.echo(json.dumps({"output": str(output)} | ledger.summary(), ensure_ascii=False))
+        typer.echo(json.dumps({"output": str(target)} | ledger.summary(), ensure_ascii=False))
     else:
-        say(f"{output}: {ledger.kept:,} of {ledger.read:,} records, in the {to} dialect")
+        say(f"{target}: {ledger.kept:,} of {ledger.read:,} records, in the {to} dialect")
         for reason, count in ledger.dropped.most_common():
             say(f"  dropped {count:,}: {reason}, first at {ledger.examples[reason]}")
         for member, count in ledger.left_out.most_common():

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from yayi_data.remote import local_path
+
 
 def dedup(
     paths: Annotated[
@@ -14,7 +16,11 @@ def dedup(
     ],
     output: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="The kept records: .jsonl or .json; with --report the ledger."),
+        typer.Option(
+            metavar="FILE",
+            parser=local_path,
+            help="The kept records: .jsonl or .json; with --report the ledger.",
+        ),
     ],
     threshold: Annotated[
         float,

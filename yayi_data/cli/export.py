@@ -1,14 +1,13 @@
 """`yayi-data export`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that pack wrote.")],
-    output: Annotated[Path, typer.Option(metavar="OUT", help="The folder (--labels) or file to write.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that pack wrote, or its s3:// URL.")],
+    output: Annotated[str, typer.Option(metavar="OUT", help="The folder (--labels) or file to write.")],
     labels: Annotated[
         bool, typer.Option("--labels", help="A folder with input_ids and labels, for transformers' Trainer.")
     ] = False,
@@ -29,12 +28,15 @@ def export(
     from yayi_data.console import say
     from yayi_data.errors import YayiError
     from yayi_data.export import export
+    from yayi_data.mirror import packed_at
+    from yayi_data.remote import local_path
 
     asked = [name for name, on in {"labels": labels, "parquet": parquet, "messages": messages}.items() if on]
     if len(asked) != 1:
         raise YayiError("export needs exactly one of --labels, --parquet and --messages")
-    exported = export(folder, asked[0], output)
-    say(f"{output}: {exported.rows:,} conversations as {asked[0]}")
+    target = local_path(output)
+    exported = export(packed_at(folder), asked[0], target)
+    say(f"{target}: {exported.rows:,} conversations as {asked[0]}")
     for reason, count in exported.dropped.most_common():
         say(f"  dropped {count:,}: {reason}")
     if lossy := exported.rows - exported.again:

@@ -11,7 +11,7 @@ def pack(
     tokenizer: Annotated[
         str, typer.Option(metavar="DIR|ID", help="Folder with a tokenizer.json, or a hub ID.")
     ],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
+    output: Annotated[str, typer.Option(metavar="DIR|URL", help="The folder or s3:// prefix to write.")],
     template: Annotated[
         str, typer.Option(metavar="NAME|FILE.toml", help="How conversations are rendered.")
     ] = "yayi",
@@ -48,12 +48,14 @@ def pack(
     Example: yayi-data pack data/*.json --tokenizer ./YaYi-7B --output packed
     """
     from yayi_data.pipeline import PackOptions, pack
+    from yayi_data.remote import is_url
     from yayi_data.summary import print_packed
+    from yayi_data.upload import pack_to, scratch_of
 
     options = PackOptions(
         paths=tuple(paths),
         tokenizer=tokenizer,
-        output=output,
+        output=scratch_of(output) if is_url(output) else Path(output),
         template=template,
         max_length=max_length,
         on_long=on_long,
@@ -66,5 +68,6 @@ def pack(
         tokenizer_engine=tokenizer_engine,
         overwrite=overwrite,
     )
-    print_packed(pack(options), as_json=as_json)
+    packed = pack_to(output, options) if is_url(output) else pack(options)
+    print_packed(packed, as_json=as_json)
     return 0

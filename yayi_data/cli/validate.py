@@ -24,7 +24,7 @@ def validate(
     ] = None,
     report: Annotated[Format, typer.Option("--format", help="How the problems are shown.")] = "text",
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the report here, not to stdout.")
+        str | None, typer.Option(metavar="FILE", help="Write the report here, not to stdout.")
     ] = None,
     select: Annotated[
         str | None, typer.Option(metavar=_RULES, help="Only these rules; `schema` stands for all schema-….")
@@ -56,8 +56,10 @@ def validate(
     from yayi_data.atomic import refuse_output
     from yayi_data.checking import ValidateOptions
     from yayi_data.read import open_sources
+    from yayi_data.remote import local_path
     from yayi_data.settings import load_settings
 
+    target = local_path(output) if output else None
     given = {
         "dialect": dialect,
         "select": _listed(select),
@@ -73,10 +75,10 @@ def validate(
     settings: dict[str, Any] = {"max_problems": _SHOWN.get(report)} | load_settings(Path.cwd())
     settings |= {name: value for name, value in given.items() if value is not None}
     options = ValidateOptions(tuple(paths), **settings, fingerprints=report in ("json", "sarif"))
-    if output:
-        refuse_output(output, [*(source.path for source in open_sources(paths)), options.baseline or ""])
+    if target:
+        refuse_output(target, [*(source.path for source in open_sources(paths)), options.baseline or ""])
     result = _watched(options)
-    _write(result, report, output)
+    _write(result, report, target)
     return 0 if result.ok else 1
 
 

@@ -7,14 +7,27 @@ import typer
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that pack wrote.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder that pack wrote, or its s3:// URL.")],
 ) -> int:
     """Check every file of a packed folder against its manifest, and the manifest against its digest.
 
-    Exit 0 when all agree, 1 with one line a finding otherwise.
+    Exit 0 when all agree, 1 with one line a finding otherwise. Of an s3:// URL every byte is fetched anew.
 
     Example: yayi-data verify packed
     """
+    from tempfile import TemporaryDirectory
+
+    from yayi_data.mirror import download, scratch_folder
+    from yayi_data.remote import bare, is_url
+
+    if not is_url(folder):
+        return _verify(Path(folder), str(Path(folder)))
+    with TemporaryDirectory(prefix="verify-", dir=scratch_folder()) as scratch:
+        download(folder, Path(scratch))
+        return _verify(Path(scratch), bare(folder))
+
+
+def _verify(folder: Path, name: str) -> int:
     from yayi_data.console import visible
     from yayi_data.manifest import load
     from yayi_data.progress import Progress
@@ -28,5 +41,5 @@ def verify(
     if findings:
         return 1
     whole = load(folder)
-    typer.echo(visible(f"{folder}: clean, {whole.rows:,} conversations, {whole.tokens:,} tokens"))
+    typer.echo(visible(f"{name}: clean, {whole.rows:,} conversations, {whole.tokens:,} tokens"))
     return 0

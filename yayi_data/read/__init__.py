@@ -16,6 +16,7 @@ from yayi_data.errors import YayiError
 from yayi_data.read.buffer import Place
 from yayi_data.read.records import record_chunks
 from yayi_data.read.sources import DamagedStreamError, Source, blocks, open_sources, stored_blocks, unpacked
+from yayi_data.remote import is_url
 from yayi_data.types import Chunk
 
 __all__ = ["Partition", "Source", "SourceFacts", "chunks", "chunks_of", "open_sources", "partitions"]
@@ -116,7 +117,7 @@ def partitions(
         stream = taps.damaged(_copied(stream, copy))
         kind = "jsonl" if source.layout else source.kind
         source = replace(source, location=str(copy), compression=None, kind=kind)
-    elif source.size is None and "://" not in source.location:
+    elif source.size is None and not is_url(source.location):
         raise YayiError(f"{source.path}: can be read once only: save it to a file first")
     parts, records = _cut_up(source, stream, first_index, size)
     taps.finish(stream)

@@ -2,11 +2,11 @@
 
 import glob
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import orjson
 
 from yayi_data.errors import YayiError
+from yayi_data.remote import bare, filesystem, is_url, reaching, split_url
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst", ".parquet")
 _WANTED = ".json, .jsonl (.gz and .zst included) or .parquet"
@@ -16,7 +16,7 @@ def expand(given: str) -> list[str]:
     """Return the files that one input names: itself, or what a folder, a pattern or a repository holds."""
     if given == "-":
         return [given]
-    if "://" in given:
+    if is_url(given):
         return _expand_url(given)
     if Path(given).is_dir():
         inside = _saved_dataset(Path(given)) or [p for p in Path(given).rglob("*") if _is_data(p.name)]
@@ -52,21 +52,16 @@ def _saved_dataset(folder: Path) -> list[Path]:
 
 def _expand_url(url: str) -> list[str]:
     """List what a URL's pattern matches, or the data files of a folder or dataset repository."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     is_pattern = any(c in parts.path for c in "*[")
     if not is_pattern and (_is_data(parts.path) or parts.scheme in ("http", "https")):
         return [url]
-    import fsspec
-
-    try:
-        filesystem, path = fsspec.url_to_fs(url)
-        if not is_pattern and not filesystem.isdir(path):
+    files, path = filesystem(url)
+    with reaching(url, "listed" if is_pattern else "opened"):
+        if not is_pattern and not files.isdir(path):
             return [url]
-        found = filesystem.glob(path) if is_pattern else filter(_is_data, filesystem.find(path))
-        matched = sorted(filesystem.unstrip_protocol(p) for p in found)
-    except Exception as error:
-        failed = "listed" if is_pattern else "opened"
-        raise YayiError(f"{bare(url)}: cannot be {failed}: {why(error)}") from error
+        found = files.glob(path) if is_pattern else filter(_is_data, files.find(path))
+        matched = sorted(files.unstrip_protocol(p) for p in found)
     if not matched:
         raise YayiError(
             f"{bare(url)}: nothing matches this pattern"
@@ -74,18 +69,3 @@ def _expand_url(url: str) -> list[str]:
             else f"{bare(url)}: the folder holds no {_WANTED} file"
         )
     return matched
-
-
-def bare(url: str) -> str:
-    """Return a URL without user, password, query and fragment, where secrets live."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def why(error: Exception) -> str:
-    """Say what went wrong without the words of a URL's backend, which may repeat the URL's secrets."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, ImportError):
-        return "a package for this kind of URL is missing: pip install what fsspec names for it"
-    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__

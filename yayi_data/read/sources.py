@@ -13,7 +13,8 @@ from typing import BinaryIO, Literal, Protocol, cast
 
 from yayi_data.errors import YayiError
 from yayi_data.read.columnar import MAGIC, DamagedTableError, Layout, json_lines
-from yayi_data.read.inputs import bare, expand, why
+from yayi_data.read.inputs import expand
+from yayi_data.remote import RemoteFile, bare, is_url
 
 BLOCK_BYTES = 1 << 19
 """Bytes read at a time; parsing is fastest while a block and what it becomes stay in the CPU's cache."""
@@ -57,7 +58,7 @@ class Source:
     @property
     def one_shot(self) -> bool:
         """Tell whether the bytes come through a pipe, once, and to this process only."""
-        return self.size is None and "://" not in self.location
+        return self.size is None and not is_url(self.location)
 
 
 class DamagedStreamError(Exception):
@@ -83,7 +84,7 @@ def open_sources(paths: Sequence[str]) -> list[Source]:
 
 def _names(paths: Sequence[str]) -> list[str]:
     """Name the inputs for outputs: relative to the folder that holds them all, URLs by their path alone."""
-    local = [os.path.abspath(p) for p in paths if p != "-" and "://" not in p]  # noqa: PTH100 - links stay
+    local = [os.path.abspath(p) for p in paths if p != "-" and not is_url(p)]  # noqa: PTH100 - links stay
     top = os.path.commonpath([os.path.dirname(p) for p in local]) if local else ""  # noqa: PTH120
     return [_name(path, top) for path in paths]
 
@@ -91,7 +92,7 @@ def _names(paths: Sequence[str]) -> list[str]:
 def _name(path: str, top: str) -> str:
     if path == "-":
         return "stdin"
-    if "://" in path:
+    if is_url(path):
         return bare(path)
     return Path(os.path.relpath(path, top)).as_posix()
 
@@ -99,9 +100,9 @@ def _name(path: str, top: str) -> str:
 def _sniff(index: int, path: str, name: str) -> Source:
     size = _size(path)
     head = _head(path, size)
-    shown = bare(path) if "://" in path else path
+    shown = bare(path)
     if layout := next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None):
-        if size is None and "://" not in path:
+        if size is None and not is_url(path):
             raise YayiError(f"{shown}: a {layout} file cannot be read from a pipe: save it to a file first")
         return Source(index, shown, name, layout, None, size, path)
     compression = next((kind for magic, kind in _COMPRESSED.items() if head.startswith(magic)), None)
@@ -115,7 +116,7 @@ def _sniff(index: int, path: str, name: str) -> Source:
 
 def _size(path: str) -> int | None:
     """Return the bytes of a regular file, None for what can be read once only or is elsewhere."""
-    if path == "-" or "://" in path:
+    if path == "-" or is_url(path):
         return None
     try:
         status = Path(path).stat()
@@ -125,9 +126,9 @@ def _size(path: str) -> int | None:
 
 
 def _head(path: str, size: int | None) -> bytes:
-    if size is None and "://" not in path:
+    if size is None and not is_url(path):
         return next(_one_shot(path, path).blocks(keep=True), b"")[:_HEAD_BYTES]
-    with _open(path, bare(path) if "://" in path else path) as file:
+    with RemoteFile(path, _HEAD_BYTES) if is_url(path) else _open(path, path) as file:
         return file.read(_HEAD_BYTES)
 
 
@@ -166,14 +167,12 @@ def _one_shot(location: str, path: str) -> _OneShot:
 
 
 def _open(location: str, path: str) -> BinaryIO:
+    if is_url(location):
+        return cast(BinaryIO, RemoteFile(location))
     try:
-        if "://" in location:
-            import fsspec
-
-            return cast(BinaryIO, fsspec.open(location, "rb").open())
         return Path(location).open("rb")
-    except Exception as error:  # a URL's backend raises what it likes, a missing package included
-        raise YayiError(f"{path}: cannot be opened: {why(error)}") from error
+    except OSError as error:
+        raise YayiError(f"{path}: cannot be opened: {error.strerror}") from error
 
 
 def stored_blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False) -> Iterator[bytes]:
@@ -197,7 +196,7 @@ def _read(file: BinaryIO, size: int, source: Source) -> bytes:
     try:
         return file.read(size)
     except OSError as error:
-        raise YayiError(f"{source.path}: reading stopped: {why(error)}") from error
+        raise YayiError(f"{source.path}: reading stopped: {error.strerror or error}") from error
 
 
 def blocks(source: Source, start: int = 0, end: int = -1, *, keep: bool = False) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from yayi_data import __version__
 from yayi_data.cli.convert import convert
 from yayi_data.cli.export import export
 from yayi_data.cli.inspect import inspect
+from yayi_data.cli.merge_manifests import merge_manifests
 from yayi_data.cli.pack import pack
 from yayi_data.cli.rules import rules
 from yayi_data.cli.validate import validate
@@ -29,6 +30,7 @@ app.command()(validate)
 app.command()(rules)
 app.command()(convert)
 app.command()(pack)
+app.command()(merge_manifests)
 app.command()(inspect)
 app.command()(verify)
 app.command()(export)

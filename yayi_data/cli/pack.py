@@ -32,7 +32,21 @@ def pack(
     domains: Annotated[Path | None, typer.Option(metavar="FILE", help="More domain tags, in TOML.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N records.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; the output is the same for any number.")
+        int | None,
+        typer.Option(
+            min=1, help="Processes, with Ray tasks at a time; the output is the same for any number."
+        ),
+    ] = None,
+    runner: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where partitions run: here, or on a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="The Ray cluster; RAY_ADDRESS or this machine otherwise."),
+    ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only part I (from 0) of N; merge-manifests ends the run."),
     ] = None,
     tokenizer_engine: Annotated[
         Literal["auto", "fast", "reference"],
@@ -47,9 +61,11 @@ def pack(
 
     Example: yayi-data pack data/*.json --tokenizer ./YaYi-7B --output packed
     """
+    from yayi_data.errors import YayiError
     from yayi_data.pipeline import PackOptions, pack
-    from yayi_data.summary import print_packed
 
+    if address and runner != "ray":
+        raise YayiError("--address names a Ray cluster: add --runner ray, or leave it out")
     options = PackOptions(
         paths=tuple(paths),
         tokenizer=tokenizer,
@@ -63,8 +79,18 @@ def pack(
         domains=domains,
         limit=limit,
         workers=workers,
+        runner=runner,
+        address=address,
         tokenizer_engine=tokenizer_engine,
         overwrite=overwrite,
     )
-    print_packed(pack(options), as_json=as_json)
+    if partition is None:
+        from yayi_data.summary import print_packed
+
+        print_packed(pack(options), as_json=as_json)
+    else:
+        from yayi_data.parts import pack_part, part_of
+        from yayi_data.summary import print_part
+
+        print_part(pack_part(options, part_of(partition)), as_json=as_json)
     return 0

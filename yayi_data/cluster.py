@@ -11,7 +11,8 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from yayi_data import __version__
@@ -125,11 +126,13 @@ def _connected(address: str | None) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
-    _connect(ray, address)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    # Ray prints what happens to its nodes to stdout, where only our data may go
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        _connect(ray, address)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 def _connect(ray: Any, address: str | None) -> None:

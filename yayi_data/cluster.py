@@ -54,11 +54,13 @@ def run_on_ray(
         cpus, room = _room(ray)
         task = ray.remote(_attempt).options(num_cpus=cpus, max_retries=0)
         begun = _Work(secrets.token_hex(8), __version__, work, load)
-        yield from _in_order(ray, lambda job: task.remote(begun, job), jobs, at_once or room)
+        yield from _in_order(ray, lambda job: task.remote(begun, job), jobs, at_once or room, cpus)
 
 
-def _in_order(ray: Any, send: Callable[[Any], Any], jobs: Sequence[Any], at_once: int) -> Iterator[Any]:
-    """Keep `at_once` tasks running, and yield their results in the order of the jobs."""
+def _in_order(
+    ray: Any, send: Callable[[Any], Any], jobs: Sequence[Any], at_once: int, cpus: float
+) -> Iterator[Any]:
+    """Keep `at_once` tasks of `cpus` each running, and yield their results in the order of the jobs."""
     waiting = iter(range(len(jobs)))
     running: dict[Any, int] = {}
     deaths = [0] * len(jobs)
@@ -69,14 +71,14 @@ def _in_order(ray: Any, send: Callable[[Any], Any], jobs: Sequence[Any], at_once
             while len(running) < at_once and (number := next(waiting, None)) is not None:
                 running[send(jobs[number])] = number
             done, _ = ray.wait(list(running), timeout=_PATIENCE)
-            if not done:
-                _room(ray)
+            if not done and _room(ray)[0] < cpus:
+                raise YayiError(f"--runner ray: no node has the {cpus:.0f} CPUs left that a task was given")
             for task in done:
                 number = running.pop(task)
                 try:
                     results[number] = ray.get(task)
                 except ray.exceptions.RayTaskError as error:
-                    results[number] = error.cause or error
+                    results[number] = _cause(error)
                 except ray.exceptions.RayError as error:
                     deaths[number] += 1
                     _refuse_mortal(deaths[number], error)
@@ -86,6 +88,15 @@ def _in_order(ray: Any, send: Callable[[Any], Any], jobs: Sequence[Any], at_once
                 wanted += 1
     finally:
         _cancel(ray, list(running))
+
+
+def _cause(error: Any) -> Exception:
+    """Return what a task raised, as it was raised there."""
+    if isinstance(error.cause, ImportError):
+        return YayiError(
+            f"--runner ray: a node lacks a package: {error.cause}; install the same on all nodes"
+        )
+    return error.cause or error  # type: ignore[no-any-return]
 
 
 def _opened(result: Any) -> Any:
@@ -156,7 +167,9 @@ def _connect(ray: Any, address: str | None) -> None:
 
 def _refuse_silent(address: str) -> None:
     """Raise where nothing answers at HOST:PORT: Ray itself would try for a minute, loudly."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if "://" in address:
+        raise YayiError(f"--runner ray: {address}: expected HOST:PORT of the cluster's head, as head:6379")
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         return
     try:

@@ -24,6 +24,7 @@ from yayi_data.output import UNIT, beside, claim, locked, publish, refuse_existi
 from yayi_data.partition import Unit, finished, no_collection
 from yayi_data.pipeline import Packed, PackOptions, Prepared, key_of, open_inputs, prepare, run_jobs
 from yayi_data.progress import Progress
+from yayi_data.read.inputs import bare
 from yayi_data.shard import shard_name
 
 _CLAIM_SECONDS = 60.0  # a claim takes less than one; whoever holds the lock for longer packs or merges
@@ -107,7 +108,7 @@ def _claim(options: PackOptions, part: Part, prepared: Prepared) -> Path:
     plan = _Plan(
         parts=part.count,
         partitions=len(prepared.jobs),
-        paths=options.paths,
+        paths=tuple(bare(path) if "://" in path else path for path in options.paths),
         max_drop=options.max_drop,
         overwrite=options.overwrite,
         engine=tokenizer.engine,

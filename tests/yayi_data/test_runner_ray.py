@@ -83,6 +83,10 @@ def die(exponent: int, number: int) -> int:
     os._exit(1)
 
 
+def lack_a_package(exponent: int, number: int) -> int:
+    raise ModuleNotFoundError("No module named 'fastokens'")
+
+
 def note_and_wait(folder: Path, number: int) -> int:
     (folder / f"{number}-{os.getpid()}").touch()
     time.sleep(0.2 if number else 60)
@@ -130,6 +134,11 @@ def test_a_users_error_comes_back_as_itself_and_is_not_tried_again(nodes: Any, t
 def test_a_job_that_kills_every_worker_ends_the_run(nodes: Any) -> None:
     with pytest.raises(YayiError, match=r"lost its Ray worker 5 times.*run the same command again"):
         list(run(die, [1], None, two, Ray(nodes.address)))
+
+
+def test_a_node_without_a_package_is_told(nodes: Any) -> None:
+    with pytest.raises(YayiError, match="a node lacks a package: No module named 'fastokens'"):
+        list(run(lack_a_package, [1], None, two, Ray(nodes.address)))
 
 
 def test_no_more_tasks_run_at_a_time_than_asked_for_and_an_end_cancels_them(
@@ -205,6 +214,11 @@ def test_a_cluster_that_does_not_answer_is_told_at_once(
 ) -> None:
     with pytest.raises(YayiError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*`ray start --head`"):
         packed(source, byte_level, tmp_path / "out", runner="ray", address="127.0.0.1:1")
+
+
+def test_an_address_of_another_kind_is_refused() -> None:
+    with pytest.raises(YayiError, match=r"ray://head:10001: expected HOST:PORT"):
+        list(run(power, [1], None, two, Ray("ray://head:10001")))
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from yayi_data import pipeline
+from yayi_data.cli import app
 from yayi_data.errors import DataError, YayiError
 from yayi_data.output import locked
 from yayi_data.parts import Part, merge, pack_part, part_of
@@ -194,6 +196,62 @@ def test_nothing_to_merge_is_told_with_the_next_step(source: Path, tmp_path: Pat
         merge(tmp_path / "out")
 
 
+def test_a_part_prints_its_share_of_the_ledger_and_says_what_comes_next(
+    source: Path, tmp_path: Path, byte_level: Path
+) -> None:
+    output = str(tmp_path / "out")
+    call = ["pack", str(source), "--tokenizer", str(byte_level), "--output", output, "--on-problem", "drop"]
+    shares = []
+    for i in range(2):
+        done = CliRunner().invoke(app, [*call, "--partition", f"{i}/2", "--json"])
+        assert done.exit_code == 0
+        assert f"when every part is done: yayi-data merge-manifests {output}" in done.stderr
+        shares.append(json.loads(done.stdout))
+    assert [share["partition"] for share in shares] == ["0/2", "1/2"]
+    merged = CliRunner().invoke(app, ["merge-manifests", output, "--json"])
+    whole = json.loads(merged.stdout)
+    for figure in ("rows", "tokens", "supervised_tokens", "shards"):
+        assert whole[figure] == sum(share[figure] for share in shares)
+    for figure in ("read", "kept"):
+        assert whole["ledger"][figure] == sum(share["ledger"][figure] for share in shares)
+
+
+def test_secrets_of_a_url_are_not_left_beside_the_parts(tmp_path: Path, byte_level: Path) -> None:
+    import fsspec
+
+    url = "memory://user:word@secrets/a.jsonl"
+    with fsspec.open(url, "w") as file:
+        file.write('{"instruction": "q", "output": "a"}\n')
+    pack_part(PackOptions((url,), str(byte_level), tmp_path / "out"), Part(0, 1))
+    assert b"word" not in (tmp_path / "out.partial.parts").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--partition", "3/3"], "expected I/N"),
+        (["--address", "head:6379"], "add --runner ray"),
+        (["--runner", "slurm"], "Invalid value for '--runner'"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    options: list[str], message: str, source: Path, tmp_path: Path, byte_level: Path
+) -> None:
+    call = ["pack", str(source), "--tokenizer", str(byte_level), "--output", str(tmp_path / "out"), *options]
+    done = CliRunner().invoke(app, call)
+    assert message in f"{done.exception}{done.stderr}"
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_pipe_is_not_shared_by_parts(tmp_path: Path, byte_level: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    feeder = CONTEXT.Process(target=(tmp_path / "pipe").write_text, args=('{"instruction": "q"}\n',))
+    feeder.start()
+    with pytest.raises(YayiError, match="can be read by one part only"):
+        pack_part(options(tmp_path / "pipe", byte_level, tmp_path / "out"), Part(0, 2))
+    feeder.join()
+
+
 def step(what: str, asked: PackOptions, die_at: int) -> None:
     """Pack part 0/1 or merge; kill this process just before its nth operation on a file or folder."""
     os.fsync = lambda file: None  # type: ignore[assignment]
@@ -226,7 +284,7 @@ def moments_of(what: str, asked: PackOptions) -> list[int]:
     """Run it once undisturbed, and return some of its operations: a few on the way, and the last ones."""
     assert run(what, asked) == 0
     steps = int(asked.output.with_name("count").read_text())
-    return [*random.Random(3).sample(range(1, steps - 9), 4), *range(steps - 8, steps + 1, 2)]
+    return [*random.Random(3).sample(range(1, steps - 9), 2), *range(steps - 8, steps + 1, 3)]
 
 
 def test_a_killed_part_goes_on_where_it_stopped(tmp_path: Path, byte_level: Path) -> None:

@@ -48,23 +48,33 @@ def whole_processes(source: Path, count: int, tokenizer: Path, workers: int) -> 
 
 def stages(source: Path, tokenizer: Path) -> None:
     """Print what the driver does alone, before and after the partitions, and what a partition takes."""
-    began = time.perf_counter()
-    [opened] = open_sources([str(source)])
-    parts, facts = partitions(opened, 0)
-    cut = time.perf_counter() - began
     output = source.with_name("part")
     options = PackOptions((str(source),), str(tokenizer), output, workers=1)
-    done = pack_part(options, Part(0, 1))
-    merged = merge(output)
+    with stage() as cut:
+        parts, facts = partitions(open_sources([str(source)])[0], 0)
+    with stage() as packed:
+        pack_part(options, Part(0, 1))
+    with stage() as merged:
+        whole = merge(output).manifest
+    written = sum(shard.bytes for shard in whole.shards)
     shutil.rmtree(output)
-    packing = (done.seconds - cut) / len(parts)
+    each = (packed[1] - cut[1]) / len(parts)
     print(
-        f"  {facts.records:>9,} records, {facts.bytes / 1e6:,.0f} MB, {len(parts)} partitions: "
-        f"cut {cut:.2f} s ({facts.bytes / 1e6 / cut:,.0f} MB/s), "
-        f"a partition {packing:.2f} s, merge {merged.seconds:.2f} s "
-        f"({facts.records / merged.seconds:,.0f} records/s)",
+        f"  {facts.records:>9,} records, {facts.bytes / 1e6:,.0f} MB, {len(parts)} partitions, "
+        f"{written / 1e6:,.0f} MB of shards; seconds and CPU seconds: cut {cut[0]:.2f} {cut[1]:.2f}, "
+        f"pack {packed[0] - cut[0]:.2f} {packed[1] - cut[1]:.2f} ({each:.2f} CPU s a partition), "
+        f"merge {merged[0]:.2f} {merged[1]:.2f}",
         flush=True,
     )
+
+
+@contextmanager
+def stage() -> Iterator[list[float]]:
+    """Yield a list that has the seconds and the CPU seconds of the block when it ends."""
+    took: list[float] = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield took
+    took += [time.perf_counter() - wall, time.process_time() - cpu]
 
 
 # Ray beside the local pool

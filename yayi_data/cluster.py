@@ -83,6 +83,8 @@ def _in_order(
                     deaths[number] += 1
                     _refuse_mortal(deaths[number], error)
                     running[send(jobs[number])] = number
+                if isinstance(results.get(number), Exception):
+                    waiting = iter(range(0))  # the run ends with it, or with one before it
             while wanted in results:
                 yield _opened(results.pop(wanted))
                 wanted += 1
@@ -161,7 +163,7 @@ def _connect(ray: Any, address: str | None) -> None:
             f"--runner ray: {place or 'Ray on this machine'} cannot be used: {reason}; see `ray status`"
         ) from error
     finally:
-        if threading.current_thread() is threading.main_thread():
+        if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # which Ray takes over
 
 

@@ -141,13 +141,22 @@ def merge(output: Path) -> Packed:
                 refuse_existing(output, overwrite=plan.overwrite)
                 whole = _finished(folder, plan)
                 publish(output)
-            else:  # a killed merge had published it, and no more
-                whole = load(output)
+            else:
+                whole = _published(output, plan)
                 beside(output, ".partial.key").unlink(missing_ok=True)
             for i in range(plan.parts):
                 shutil.rmtree(beside(output, f".partial.spool{Part(i, plan.parts).mark}"), ignore_errors=True)
             _plan_file(output).unlink()
     return Packed(output, whole, plan.engine, plan.engine_reason, time.monotonic() - started)
+
+
+def _published(output: Path, plan: _Plan) -> Manifest:
+    """Return the manifest of a folder that a merge published before it was killed."""
+    whole = load(output) if (output / MANIFEST).exists() else None
+    made_from = ("sources", "options", "template", "tokenizer")
+    if whole is None or any(getattr(whole, name) != getattr(plan.facts, name) for name in made_from):
+        raise YayiError(f"{beside(output, '.partial')}: the parts are gone; pack them again")
+    return whole
 
 
 def _plan_file(output: Path) -> Path:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -164,6 +165,16 @@ def test_overwrite_replaces_the_folder_at_the_merge(source: Path, tmp_path: Path
     pack(options(source, byte_level, tmp_path / "one"))
     assert contents(output) == contents(tmp_path / "one")
     assert leftovers(output) == []
+
+
+def test_parts_that_were_deleted_are_not_taken_for_merged(
+    source: Path, tmp_path: Path, byte_level: Path
+) -> None:
+    pack(options(source, byte_level, tmp_path / "out", limit=3))
+    pack_part(options(source, byte_level, tmp_path / "out", overwrite=True), Part(0, 1))
+    shutil.rmtree(tmp_path / "out.partial")
+    with pytest.raises(YayiError, match=r"out\.partial: the parts are gone"):
+        merge(tmp_path / "out")
 
 
 def test_too_many_drops_fail_the_merge_and_keep_the_parts(

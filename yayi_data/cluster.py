@@ -46,9 +46,9 @@ def run_on_ray(
 ) -> Iterator[Result]:
     """Yield `work(tools, job)` for each job in the order of `jobs`, `at_once` of them running at a time.
 
-    `address` is HOST:PORT of a cluster's head; None takes RAY_ADDRESS, the cluster started on this machine,
-    or starts Ray here. `at_once` None is what the cluster's CPUs allow. A YayiError of a job is raised as
-    itself, the first in the order of the jobs; a job whose worker or node died is begun again.
+    `address` is HOST:PORT of a cluster's head; None takes RAY_ADDRESS, or starts Ray here. `at_once` None is
+    what the cluster's CPUs allow. A YayiError of a job is raised as itself, the first in the order of the
+    jobs; a job whose worker or node died is begun again.
     """
     with _connected(address) as ray:
         cpus, room = _room(ray)
@@ -130,6 +130,9 @@ def _cancel(ray: Any, tasks: list[Any]) -> None:
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
     """Yield the module `ray`, connected; the connection ends with the block unless the caller had made it."""
+    place = address or os.environ.get("RAY_ADDRESS") or "local"
+    _refuse_silent(place)
+    _quieten(place)
     try:
         import ray
     except ImportError:
@@ -141,45 +144,45 @@ def _connected(address: str | None) -> Iterator[Any]:
         return
     # Ray prints what happens to its nodes to stdout, where only our data may go
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        _connect(ray, address)
+        _connect(ray, place)
         try:
             yield ray
         finally:
             ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None) -> None:
-    place = address or os.environ.get("RAY_ADDRESS") or ""
-    _refuse_silent(place)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # or it prints a notice
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            address=address, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False
-        )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise YayiError(
-            f"--runner ray: {place or 'Ray on this machine'} cannot be used: {reason}; see `ray status`"
-        ) from error
-    finally:
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)  # which Ray takes over
-
-
-def _refuse_silent(address: str) -> None:
-    """Raise where nothing answers at HOST:PORT: Ray itself would try for a minute, loudly."""
-    if "://" in address:
-        raise YayiError(f"--runner ray: {address}: expected HOST:PORT of the cluster's head, as head:6379")
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+def _refuse_silent(place: str) -> None:
+    """Raise where nothing answers at HOST:PORT: Ray itself would try for minutes, loudly."""
+    if place in ("local", "auto"):
         return
+    host, _, port = place.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise YayiError(f"--runner ray: {place}: expected HOST:PORT of the cluster's head, as head:6379")
     try:
         socket.create_connection((host, int(port)), _PATIENCE).close()
     except (OSError, OverflowError) as error:
         raise YayiError(
-            f"--runner ray: no Ray cluster answers at {address} ({error}); `ray start --head` starts one"
+            f"--runner ray: no Ray cluster answers at {place} ({error}); `ray start --head` starts one"
         ) from None
+
+
+def _quieten(place: str) -> None:
+    """Set what Ray reads when it is imported: no notice, and one attempt to reach a cluster, of 40 s."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if place != "local":
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+
+
+def _connect(ray: Any, place: str) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=place, log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise YayiError(f"--runner ray: {place}: Ray cannot be used: {reason}; see `ray status`") from error
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)  # which Ray takes over
 
 
 def _room(ray: Any) -> tuple[float, int]:

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class Ray(NamedTuple):
-    """A Ray cluster: HOST:PORT of its head; None is RAY_ADDRESS, this machine's cluster, or a new one."""
+    """A Ray cluster: HOST:PORT of its head; None is RAY_ADDRESS, or one that is started here."""
 
     address: str | None = None
 

@@ -42,7 +42,9 @@ def pack(
     ] = "local",
     address: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="The Ray cluster; RAY_ADDRESS or this machine otherwise."),
+        typer.Option(
+            metavar="HOST:PORT", help="The Ray cluster's head; RAY_ADDRESS, or this machine alone, otherwise."
+        ),
     ] = None,
     partition: Annotated[
         str | None,

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,30 @@ def remove_when_busy(nodes: Any, extra: Any, marks: Path) -> None:
     while not list(marks.glob(f"*-{extra.node_id}")) and time.monotonic() < deadline:
         time.sleep(0.02)
     nodes.remove_node(extra, allow_graceful=False)
+
+
+def drive(source: Path, tokenizer: Path, output: Path, address: str) -> None:
+    """Pack as a driver that is about to be killed, a fifth of a second a partition."""
+    pipeline.PARTITION_BYTES = 4000
+    marks = output.with_name("marks")
+    marks.mkdir()
+    pipeline.pack_partition = partial(pack_except_on, "nobody", marks)  # type: ignore[assignment]
+    packed(source, tokenizer, output, runner="ray", address=address)
+
+
+def test_a_killed_driver_goes_on_where_it_stopped(
+    nodes: Any, source: Path, byte_level: Path, tmp_path: Path
+) -> None:
+    local = packed(source, byte_level, tmp_path / "local")
+    output = tmp_path / "ray"
+    driver = get_context("spawn").Process(target=drive, args=(source, byte_level, output, nodes.address))
+    driver.start()
+    while not list(tmp_path.glob("ray.partial/*.unit")) and driver.is_alive():
+        time.sleep(0.02)
+    driver.kill()
+    driver.join()
+    assert not output.exists()
+    assert packed(source, byte_level, output, runner="ray", address=nodes.address) == local
 
 
 def test_a_cluster_that_does_not_answer_is_told_at_once(

@@ -2,10 +2,11 @@
 
 Run: python benchmarks/bench_train.py [--rounds N] [--threads N] [--vocabularies 32 152] [--shared FOLDER]
 
-A 4-layer, 256-wide Llama with random weights, in fp32, no gradient checkpointing. An optimizer step is the
-same conversations for every contestant, and an epoch is one step. Each contestant is a process that waits
-for its turn; they take turns step by step, so that other load on the machine hits them alike. Times are of
-whole steps of the contestant's own loop, data and metrics included; the first step of each is not counted.
+A 4-layer, 256-wide Llama with random weights, in fp32, no gradient checkpointing. Every contestant trains on
+the same conversations, with as many an optimizer step (packed rows hold more or fewer, so times are per
+conversation). Each is a process that waits for its turn; they take turns step by step, so that other load on
+the machine hits them alike. Times are of whole steps of the contestant's own loop, data and metrics included;
+the first step of each is not counted.
 """
 
 import argparse
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("YAYI_SHARED", ROOT.parent / "shared"))
 SEQ_LEN = 1024
 PADDED_BATCH = 8
+EPOCH_STEPS = 8
 TOKENIZERS = {32: "mistral", 152: "qwen3"}
 GOALS = {(32, "Trainer"): 3.5, (152, "Trainer"): 4.0, (32, "TRL"): 3.0, (152, "TRL"): 3.0}
 FOREVER = 10**6
@@ -42,9 +44,9 @@ class Turn:
             os._exit(0)
         self._began, self._busy = time.perf_counter(), time.process_time()
 
-    def done(self, **more: float) -> None:
+    def done(self, conversations: float, **more: float) -> None:
         seconds, busy = time.perf_counter() - self._began, time.process_time() - self._busy
-        told = {"seconds": seconds, "cpu_seconds": busy, **more}
+        told = {"seconds": seconds, "cpu_seconds": busy, "conversations": conversations, **more}
         print(f"step {json.dumps(told)}", flush=True)
 
 
@@ -58,14 +60,14 @@ def ours(base: Path, packed: Path, folder: Path) -> None:
     from yayi_train.skeleton import refuse_early
     from yayi_train.start import decide
 
-    conversations, tokens, _ = counts(packed)
+    _, tokens, _ = counts(packed)
     flags = Flags(
         data_path=str(packed),
         input_model=str(base),
         local_output_dir=folder / "run",
         deepspeed="zero0",
         seq_len=SEQ_LEN,
-        per_device_train_batch_size=min(conversations, 2 + -(-tokens // SEQ_LEN)),
+        per_device_train_batch_size=max(1, round(tokens / SEQ_LEN / EPOCH_STEPS)),
         gradient_checkpointing=False,
         max_steps=FOREVER,
         save_steps=FOREVER,
@@ -83,7 +85,7 @@ def ours(base: Path, packed: Path, folder: Path) -> None:
 
     def line_and_turn(values: dict[str, Any]) -> None:
         line(values)
-        turn.done(**spent)
+        turn.done(sum(map(len, start.order.batch(values["step"]))), **spent)
         spent.update(dict.fromkeys(spent, 0.0))
         turn.wait()
 
@@ -125,7 +127,7 @@ def padding_trainer(base: Path, packed: Path, folder: Path) -> None:
     data = dataset(packed).select_columns(["input_ids"])
     arguments = TrainingArguments(
         per_device_train_batch_size=PADDED_BATCH,
-        gradient_accumulation_steps=-(-len(data) // PADDED_BATCH),
+        gradient_accumulation_steps=(passes := -(-len(data) // EPOCH_STEPS // PADDED_BATCH)),
         **peers_settings(folder),
     )
     Trainer(
@@ -133,7 +135,7 @@ def padding_trainer(base: Path, packed: Path, folder: Path) -> None:
         args=arguments,
         train_dataset=data,
         data_collator=YaYiCollator(tokenizer, mlm=False),
-        callbacks=[waiting_callback()],
+        callbacks=[waiting_callback(passes * PADDED_BATCH)],
     ).train()
 
 
@@ -154,7 +156,7 @@ def packing_trl(base: Path, packed: Path, folder: Path) -> None:
         max_length=SEQ_LEN,
         gradient_checkpointing=False,
         per_device_train_batch_size=1,
-        gradient_accumulation_steps=rows,
+        gradient_accumulation_steps=(passes := round(rows / EPOCH_STEPS)),
         **peers_settings(folder),
     )
     SFTTrainer(
@@ -162,7 +164,7 @@ def packing_trl(base: Path, packed: Path, folder: Path) -> None:
         args=arguments,
         train_dataset=data,
         processing_class=tokenizer,
-        callbacks=[waiting_callback()],
+        callbacks=[waiting_callback(len(data) / rows * passes)],
     ).train()
 
 
@@ -180,7 +182,7 @@ def peers_settings(folder: Path) -> dict[str, Any]:
     }
 
 
-def waiting_callback() -> Any:
+def waiting_callback(conversations: float) -> Any:
     from transformers import TrainerCallback
 
     turn = Turn()
@@ -190,7 +192,7 @@ def waiting_callback() -> Any:
             turn.wait()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            turn.done()
+            turn.done(conversations)
             turn.wait()
 
     return Waiting()
@@ -250,9 +252,9 @@ def compare(vocabulary: int, names: list[str], folder: Path, given: argparse.Nam
     packed = make(vocabulary, folder, given)
     conversations, tokens, supervised = counts(packed)
     print(
-        f"\n{vocabulary}k vocabulary, {conversations} conversations a step "
-        f"({tokens:,} tokens, {supervised:,} "
-        f"supervised), {given.threads} threads, load {os.getloadavg()[0]:.1f}",
+        f"\n{vocabulary}k vocabulary, {conversations // EPOCH_STEPS} conversations a step (about "
+        f"{tokens // EPOCH_STEPS:,} tokens, {supervised // EPOCH_STEPS:,} supervised), "
+        f"{given.threads} threads, load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
     running = {name: started(name, folder, given.threads) for name in names}
@@ -266,7 +268,7 @@ def compare(vocabulary: int, names: list[str], folder: Path, given: argparse.Nam
         assert process.stdin
         process.stdin.close()
         process.wait()
-    tell(vocabulary, steps, conversations, supervised)
+    tell(vocabulary, steps, supervised / conversations)
 
 
 def make(vocabulary: int, folder: Path, given: argparse.Namespace) -> Path:
@@ -308,8 +310,9 @@ def chosen(given: argparse.Namespace) -> list[bytes]:
     corpus = given.shared / "corpus" / "sft50k.jsonl"
     path = corpus if corpus.exists() else ROOT / "data" / "yayi_train_example.json"
     lines = path.read_bytes().splitlines(keepends=True)
-    stride = max(1, len(lines) // given.examples)
-    return lines[stride // 2 :: stride][: given.examples]
+    wanted = given.examples * EPOCH_STEPS
+    stride = max(1, len(lines) // wanted)
+    return lines[stride // 2 :: stride][:wanted]
 
 
 def started(name: str, folder: Path, threads: int) -> "subprocess.Popen[str]":
@@ -342,21 +345,23 @@ def one_step(process: "subprocess.Popen[str]") -> dict[str, float]:
     sys.exit(f"{errors}\n{process.args} ended early")
 
 
-def tell(
-    vocabulary: int, steps: dict[str, list[dict[str, float]]], conversations: int, supervised: int
-) -> None:
+def tell(vocabulary: int, steps: dict[str, list[dict[str, float]]], supervised: float) -> None:
+    """Print speeds; `supervised` is the supervised tokens a conversation has on average."""
     print(
         f"  {'':8} {'examples/s':>10} {'supervised tokens/s':>20} "
         f"{'ours is faster by':>18} {'in CPU time':>12}"
     )
     for name, taken in steps.items():
-        middle = statistics.median(step["seconds"] for step in taken)
-        speeds = f"{conversations / middle:10.2f} {supervised / middle:20,.0f}"
+        speed = statistics.median(step["conversations"] / step["seconds"] for step in taken)
         ratios = [
-            statistics.median(peer[kind] / own[kind] for peer, own in zip(taken, steps["ours"], strict=True))
+            statistics.median(
+                peer[kind] / peer["conversations"] * own["conversations"] / own[kind]
+                for peer, own in zip(taken, steps["ours"], strict=True)
+            )
             for kind in ("seconds", "cpu_seconds")
         ]
         goal = f"  (goal {GOALS[vocabulary, name]})" if (vocabulary, name) in GOALS else ""
+        speeds = f"{speed:10.2f} {speed * supervised:20,.0f}"
         print(f"  {name:8} {speeds} {ratios[0]:17.2f}x {ratios[1]:11.2f}x{goal}")
     shares = {
         part: statistics.median(step[part] / step["seconds"] for step in steps["ours"])

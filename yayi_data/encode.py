@@ -1,7 +1,6 @@
 """A batch of rendered conversations becomes flat ids and a loss mask, vectorised: no per-token Python."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from yayi_data.template import Control, Fixed, Layout, Piece, Rendered
 from yayi_data.tokenizer import Tokenizer
 
 _FAR = 1 << 30
+_MOST_FRAMES = 4096
 
 
 class _Frame(NamedTuple):
@@ -156,8 +156,17 @@ def _runs(
     return starts, sizes
 
 
-@lru_cache(maxsize=4096)
 def _frame(layout: Layout, tokenizer: Tokenizer) -> _Frame:
+    """Return a layout's frame, made once: the tokenizer keeps it, and takes it along when it goes."""
+    if layout not in tokenizer.frames:
+        if len(tokenizer.frames) >= _MOST_FRAMES:
+            tokenizer.frames.clear()
+        tokenizer.frames[layout] = _made_frame(layout, tokenizer)
+    frame: _Frame = tokenizer.frames[layout]
+    return frame
+
+
+def _made_frame(layout: Layout, tokenizer: Tokenizer) -> _Frame:
     """Return a layout's frame, with the ids that the tokenizer itself puts around it."""
     constants = [(number, False) for number in tokenizer.prefix_ids]
     before = []
@@ -186,7 +195,6 @@ def _constant(element: Control | Fixed, tokenizer: Tokenizer) -> list[int]:
     return _fixed_ids(element.text, tokenizer)
 
 
-@lru_cache(maxsize=256)
 def _fixed_ids(text: str, tokenizer: Tokenizer) -> list[int]:
     """Encode text that the template itself puts between control tokens: once, whatever the number of rows."""
     ids, _ = tokenizer.encode_flat([text])

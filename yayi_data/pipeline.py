@@ -105,12 +105,11 @@ def pack(options: PackOptions) -> Packed:
             units = run_jobs(jobs, options, tools, folder)
             if here:
                 write_tokenizer(folder, tools.tokenizer)
+            engine, reason = tools.tokenizer.engine, tools.tokenizer.engine_reason
+            del tools  # a large vocabulary takes as much memory as the index of a large input
             whole = finish(folder, facts, units, Limits(options.paths, options.max_drop))
             publish(options.output)
-    tokenizer = tools.tokenizer
-    return Packed(
-        options.output, whole, tokenizer.engine, tokenizer.engine_reason, time.monotonic() - started
-    )
+    return Packed(options.output, whole, engine, reason, time.monotonic() - started)
 
 
 def open_inputs(options: PackOptions) -> Inputs:

@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -45,6 +46,7 @@ class Tokenizer:
         self.control_ids = {token: reserved[name] for token, name in self.names.items()}
         content_only = tokenizer_json.content_only(content, reserved)
         added_ids = {token["content"]: token["id"] for token in content_only["added_tokens"]}
+        self.frames: dict[object, Any] = {}  # what `encode` made of layouts
         self._background = ThreadPoolExecutor(1)
         self._loading = self._background.submit(Engines, content_only, added_ids, engine)
         self.fingerprint = tokenizer_json.fingerprint(content)

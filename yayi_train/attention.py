@@ -42,8 +42,16 @@ def attention_choice(architecture: str, device: torch.device | str, dtype: torch
     if ARCHITECTURES.get(architecture) is not _by_arguments:
         return None
     half = dtype in (torch.bfloat16, torch.float16)
-    flash = torch.device(device).type == "cuda" and half and find_spec("flash_attn") is not None
-    return "flash_attention_2" if flash else "sdpa"
+    return "flash_attention_2" if half and _has_flash(torch.device(device)) else "sdpa"
+
+
+def _has_flash(device: torch.device) -> bool:
+    """Tell whether flash attention is installed and runs on a device: on GPUs since Ampere."""
+    return (
+        device.type == "cuda"
+        and find_spec("flash_attn") is not None
+        and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
 
 
 def isolate(model: nn.Module) -> Callable[[Batch], Inputs]:

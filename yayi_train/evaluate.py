@@ -21,7 +21,7 @@ Inputs = Callable[[Batch], dict[str, Any]]
 
 def evaluate(model: Any, inputs: Inputs, corpus: Corpus, rows: Sequence[Entries], eval_rows: int) -> Totals:
     """Return the totals over rows of the corpus; all ranks take part and get the same."""
-    device = next(model.parameters()).device
+    device = model.device  # that of its parameters may be the CPU, where ZeRO-3 offloads them
     layout = Layout(world_size(), eval_rows, -(-len(rows) // (eval_rows * world_size())))
     sums = torch.zeros(2, len(corpus.index.names), dtype=torch.float64, device=device)
     model.eval()

@@ -11,12 +11,11 @@ from yayi_data.console import say
 from yayi_train import checkpoint as checkpoints
 from yayi_train.checkpoint import Checkpoint
 from yayi_train.data import Entries, rows_of
-from yayi_train.engine import rate_factor
 from yayi_train.evaluate import eval_line, evaluate
 from yayi_train.launcher import Launcher, has_gone
 from yayi_train.metrics import Log, Totals
 from yayi_train.ranks import rank
-from yayi_train.step import Trainee, take_step
+from yayi_train.step import Taken, Trainee, take_step
 
 _stop_asked = False
 
@@ -57,7 +56,7 @@ def train(trainee: Trainee, progress: Progress, launcher: Launcher | None = None
         taken = take_step(trainee, step, stop_asked=stop_asked)
         progress.unlogged.add(taken.totals)
         if step % pace.logging_steps == 0 or step == total:
-            write_line(trainee, progress, taken.norm)
+            write_line(trainee, progress, taken)
         evaluated = None
         if rows and (step % pace.eval_steps == 0 or step == total):
             evaluated = evaluate_now(trainee, progress, rows)
@@ -68,10 +67,10 @@ def train(trainee: Trainee, progress: Progress, launcher: Launcher | None = None
     return progress.step == total
 
 
-def write_line(trainee: Trainee, progress: Progress, norm: float) -> None:
+def write_line(trainee: Trainee, progress: Progress, taken: Taken) -> None:
     """Write the line of metrics.jsonl for the steps since the last one."""
     start, step, totals = trainee.start, progress.step, progress.unlogged
-    now, optimizer = time.monotonic(), start.config.optimizer
+    now = time.monotonic()
     epoch, number = start.order.locate(step)
     if progress.log:
         progress.log.line(
@@ -79,8 +78,8 @@ def write_line(trainee: Trainee, progress: Progress, norm: float) -> None:
                 "step": step,
                 "epoch": round(epoch + (number + 1) / start.order.steps(epoch), 4),
                 "loss": totals.loss,
-                "lr": optimizer.lr * rate_factor(step - 1, optimizer, start.file.total_steps),
-                "grad_norm": norm,
+                "lr": taken.lr,
+                "grad_norm": taken.norm,
                 "tokens": int(totals.tokens),
                 "supervised_tokens": int(totals.supervised.sum()),
                 "tokens_per_second": round(totals.tokens / max(1e-9, now - progress.logged_at), 1),

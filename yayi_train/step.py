@@ -31,9 +31,10 @@ class Trainee:
 
 
 class Taken(NamedTuple):
-    """What a step gave: the totals over all ranks, the gradient's norm, whether a rank was asked to stop."""
+    """What a step gave: totals over all ranks, learning rate, gradient norm, whether a rank was to stop."""
 
     totals: Totals
+    lr: float
     norm: float
     stop: bool
 
@@ -49,10 +50,11 @@ def take_step(trainee: Trainee, step: int, *, stop_asked: bool) -> Taken:
     losses, supervised = sums[:, :-1].cpu().numpy()
     totals = Totals(losses, supervised, int(start.corpus.index.tokens[np.concatenate(batch)].sum()))
     _refuse_nan(start, step, "loss", totals.loss)
+    lr = float(trainee.engine.get_lr()[0])  # a step that fp16 skips does not move the schedule on
     norm = _update(trainee)
     if start.config.model.precision != "fp16":  # where DeepSpeed skips such a step and lowers its loss scale
         _refuse_nan(start, step, "gradient", norm)
-    return Taken(totals, norm, bool(sums[0, -1] > 0))
+    return Taken(totals, lr, norm, bool(sums[0, -1] > 0))
 
 
 def _accumulate(trainee: Trainee, batch: Sequence[Entries], *, stop_asked: bool) -> torch.Tensor:

@@ -113,6 +113,22 @@ def test_caret_stands_under_its_character(tmp_path: Path) -> None:
     assert width(caret) - 1 == width(line[: line.index('""')])
 
 
+@pytest.mark.parametrize("columns", [30, 50, 80, 120])
+def test_a_narrow_screen_folds_messages_and_keeps_the_caret_in_place(tmp_path: Path, columns: int) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "【媒宣领城任务】' + "问" * 60 + '", "output": " "}\n', encoding="utf-8")
+    result = validate_paths(ValidateOptions((str(path),), workers=1))
+    problems = text(result, columns=columns).split("\n\n")[0].splitlines()[1:]
+    assert all(width(line) <= columns for line in problems)
+    carets = [(problems[i - 1], line) for i, line in enumerate(problems) if line.strip(" |") == "^"]
+    assert [line[_after(line, width(caret) - 1) :][:2] for line, caret in carets] == ['"【', '" ']
+
+
+def _after(line: str, columns: int) -> int:
+    """The index of the character that stands behind so many columns."""
+    return next(i for i in range(len(line)) if width(line[:i]) == columns)
+
+
 def test_a_good_file_gets_one_calm_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"instruction": "你好", "output": "你好！"}\n', encoding="utf-8")

@@ -197,3 +197,11 @@ def test_a_closed_pipe_and_an_odd_name_end_without_a_traceback(tmp_path: Path) -
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "\\n.jsonl" in ended.stdout
+
+
+def test_latex_whose_backslash_json_took_for_an_escape_is_told_as_such() -> None:
+    write('{"instruction": "\\frac{1}{2}", "output": "\\beta"}\n{"instruction": "\\f", "output": "x"}\n')
+    _, out, _ = called("a.jsonl", "--select", "control-character")
+    assert r"JSON reads \f so; for \frac write \\frac" in out
+    assert r"JSON reads \b so; for \beta write \\beta" in out
+    assert "at character 1: remove it" in out

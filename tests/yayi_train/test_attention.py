@@ -141,8 +141,14 @@ class TestChoice:
 
     def test_it_is_flash_on_a_gpu_where_it_is_installed(self, monkeypatch):
         monkeypatch.setattr("yayi_train.attention.find_spec", lambda name: object())
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
         assert attention_choice("llama", "cuda", torch.bfloat16) == "flash_attention_2"
         assert attention_choice("llama", "cuda", torch.float32) == "sdpa"
+
+    def test_it_is_sdpa_on_a_gpu_too_old_for_flash(self, monkeypatch):
+        monkeypatch.setattr("yayi_train.attention.find_spec", lambda name: object())
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
+        assert attention_choice("llama", "cuda", torch.float16) == "sdpa"
 
     @pytest.mark.parametrize("name", ["bloom", "gptj"])
     def test_it_is_transformers_own_where_sdpa_is_not_known(self, name):

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -81,21 +82,10 @@ def _listed(names: str | None) -> tuple[str, ...] | None:
 def _watched(options: "ValidateOptions") -> "ValidateResult":
     """Validate, with a progress bar where a person watches."""
     from yayi_data.checking import total_bytes, validate_paths
-    from yayi_data.console import on_terminal
+    from yayi_data.progress import Progress
 
-    if not on_terminal() or (total := total_bytes(options.paths)) < _LONG:
-        return validate_paths(options)
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("validate", total=total)
-        return validate_paths(options, lambda done: bar.advance(task, done))
-
-
-_LONG = 64 << 20
-"""Bytes from which on a run takes long enough to watch."""
+    with Progress("validating", total_bytes(options.paths)) as progress:
+        return validate_paths(options, progress.advance)
 
 
 def _write(result: "ValidateResult", report: Format, output: Path | None) -> None:
@@ -105,8 +95,12 @@ def _write(result: "ValidateResult", report: Format, output: Path | None) -> Non
     from yayi_data.report.text import text
     from yayi_data.report.words import verdict
 
-    colour = output is None and sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    written = text(result, colour=colour) if report == "text" else REPORTS[report](result)
+    on_screen = output is None and sys.stdout.isatty()
+    colour, columns = (
+        on_screen and "NO_COLOR" not in os.environ,
+        get_terminal_size().columns if on_screen else 0,
+    )
+    written = text(result, colour=colour, columns=columns) if report == "text" else REPORTS[report](result)
     if report == "github":
         append_step_summary(result)
     if output is None:

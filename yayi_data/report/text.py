@@ -12,11 +12,13 @@ from yayi_data.types import Problem
 
 _COLOURS = {"error": "31", "warning": "33", "bold": "1", "dim": "2", "ok": "32"}
 _INDENT = "      "
+_LEAST = 40
+"""Columns that a message needs to stand beside its place; with fewer it stands below."""
 
 
-def text(result: ValidateResult, *, colour: bool = False) -> str:
-    """Return the report as text of about 100 columns; `colour` adds a terminal's colours."""
-    page = _Page(colour)
+def text(result: ValidateResult, *, colour: bool = False, columns: int = 0) -> str:
+    """Return the report as text, in a terminal's colours if `colour`, folded to `columns` where not 0."""
+    page = _Page(colour, columns)
     lines = [line for path, found in groupby(result.problems, _path) for line in page.file(path, list(found))]
     lines += page.summary(result)
     return "\n".join([*lines, page.styled(verdict(result), "ok" if result.ok else "error")]) + "\n"
@@ -27,8 +29,9 @@ def _path(problem: Problem) -> str:
 
 
 class _Page:
-    def __init__(self, colour: bool) -> None:
+    def __init__(self, colour: bool, columns: int) -> None:
         self.colour = colour
+        self.columns = columns
 
     def styled(self, words: str, style: str) -> str:
         return f"\x1b[{_COLOURS[style]}m{words}\x1b[0m" if self.colour else words
@@ -41,16 +44,32 @@ class _Page:
         for place, problem in zip(places, problems, strict=True):
             severity = self.styled(f"{problem.severity.value:7}", problem.severity.value)
             pointer = f"{one_line(problem.pointer)}: " if problem.pointer else ""
-            told = f"{problem.rule:{rule}}  {pointer}{one_line(problem.message)}"
-            yield f"  {place:>{wide}}  {severity}  {told}"
+            head = f"  {place:>{wide}}  {severity}  {problem.rule:{rule}}  "
+            yield from self.told(head, wide + rule + 13, pointer + one_line(problem.message))
             if problem.snippet:
                 yield from self.snippet(problem)
         yield ""
 
+    def told(self, head: str, indent: int, words: str) -> Iterator[str]:
+        """Yield a head of `indent` columns and words beside it, or below it where a terminal is narrow."""
+        room = self.columns - indent
+        if not self.columns or width(words) <= room:
+            yield head + words
+        elif room >= _LEAST:
+            first, *rest = _folded(words, room)
+            yield from (head + first, *(" " * indent + line for line in rest))
+        else:
+            lines = _folded(words, max(_LEAST // 2, self.columns - len(_INDENT)))
+            yield from (head.rstrip(), *(_INDENT + line for line in lines))
+
     def snippet(self, problem: Problem) -> Iterator[str]:
         before = one_line(problem.snippet[: problem.caret])
-        shown = before + one_line(problem.snippet[problem.caret :])
-        yield self.styled(f"{_INDENT}| {shown}", "dim")
+        after = one_line(problem.snippet[problem.caret :])
+        if self.columns:
+            room = max(_LEAST // 2, self.columns - len(_INDENT) - 2)
+            before = _end(before, room * 2 // 3)
+            after = _end(after[::-1], room - width(before))[::-1]
+        yield self.styled(f"{_INDENT}| {before}{after}", "dim")
         yield f"{_INDENT}| {' ' * width(before)}{self.styled('^', problem.severity.value)}"
 
     def summary(self, result: ValidateResult) -> Iterator[str]:
@@ -70,6 +89,21 @@ class _Page:
 def width(words: str) -> int:
     """Return how many columns a terminal needs: two for a wide character."""
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in words)
+
+
+def _folded(words: str, room: int) -> list[str]:
+    """Return words in lines of at most `room` columns, broken between words where they are."""
+    from rich.console import Console  # takes a while to import, and most reports have nothing to fold
+    from rich.text import Text
+
+    return [line.plain.rstrip() for line in Text(words).wrap(Console(), room)]
+
+
+def _end(words: str, room: int) -> str:
+    """Return as much of the end of `words` as fits into `room` columns."""
+    while width(words) > room:
+        words = words[1:]
+    return words
 
 
 def rule_page(rule: str) -> str:

@@ -53,12 +53,6 @@ class Batch:
         return np.ndarray((max(0, len(self.data) - 7),), "<u8", self.data, strides=(1,))
 
     @cached_property
-    def latin(self) -> Followed:
-        """Where C2 or C3 stand, which begin the C1 controls and Latin letters, and what follows them."""
-        found = np.flatnonzero((self.bytes[:-1] & 0xFE) == 0xC2)
-        return found, self.bytes[found + 1]
-
-    @cached_property
     def doubles(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
         """The data as pairs of bytes: those that begin at even, and those that begin at odd offsets."""
         size = len(self.data)

@@ -22,12 +22,14 @@ REPLACEMENT = "\ufffd"
 def in_text(text: Text, rules: RuleSet) -> Iterator[Finding]:
     """Yield what a text holds that it should not, one finding a rule."""
     if text.text.isspace():
-        yield Finding("blank-text", text.path, f"{_name(text)} holds white space only")
-    if match := CONTROL.search(text.text):
-        code = ord(match[0])
-        yield _at(
-            text, "control-character", match.start(), f"the control character U+{code:04X}", "remove it"
+        yield Finding(
+            "blank-text",
+            text.path,
+            f"{_name(text)} holds white space only: write a text, or remove the record",
         )
+    if match := CONTROL.search(text.text):
+        found = f"the control character U+{ord(match[0]):04X}"
+        yield _at(text, "control-character", match.start(), found, _without(text.text, match.start()))
     if (at := text.text.find(REPLACEMENT)) >= 0:
         count = text.text.count(REPLACEMENT)
         found = "a replacement character" if count == 1 else f"the first of {count} replacement characters"
@@ -41,9 +43,25 @@ def in_text(text: Text, rules: RuleSet) -> Iterator[Finding]:
     for token in rules.control_tokens:
         if (at := text.text.find(token)) >= 0:
             yield _at(
-                text, "control-token", at, f"the control token {token}", "it is trained on as plain text"
+                text,
+                "control-token",
+                at,
+                f"the control token {token}",
+                "it is trained on as plain text, so remove it if it is no part of the text",
             )
             break
+
+
+def _without(text: str, at: int) -> str:
+    """Say how to be rid of a control character; some are LaTeX whose backslash JSON took for an escape."""
+    if latex := _LATEX.match(text, at):
+        escape = _ESCAPES[latex[1]]
+        return rf"JSON reads \{escape} so; for \{escape}{latex[2]} write \\{escape}{latex[2]}"
+    return "remove it"
+
+
+_ESCAPES = {"\b": "b", "\f": "f"}
+_LATEX = re.compile("([\b\f])([A-Za-z]{1,20})")
 
 
 def _at(text: Text, rule: str, at: int, found: str, advice: str) -> Finding:

@@ -6,12 +6,14 @@ The searches may name a clean record, and never miss one that is not; what is na
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from yayi_data.domains import Registry
 from yayi_data.schema import TURNS, members
@@ -21,10 +23,7 @@ from yayi_data.validate.ruleset import DOMAIN_RULES, RuleSet
 from yayi_data.validate.tags import CLOSE, OPEN, WRONG
 from yayi_data.validate.turns import FIRST_ASK, in_order
 
-_ENCODING_SIGNS = tuple(sign.encode() for sign in ("\ufffd", *MOJIBAKE))
 _COLON = re.compile(rb"[ \t\r\n]*:")
-_RARE = {"\ufffd".encode(): 1, "锟斤拷".encode(): 1}
-"""Which two bytes of a needle to look for first, where the first two are common in Chinese."""
 
 
 def _table(characters: bytes) -> npt.NDArray[np.bool_]:
@@ -32,6 +31,7 @@ def _table(characters: bytes) -> npt.NDArray[np.bool_]:
 
 
 _CONTROL_ESCAPE = _table(b"bfu")
+_NONE: Positions = np.empty(0, np.int64)
 _BLANK = re.compile(
     rb'"(?: |\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2[\x80\x81][\x80-\xaf]|\xe3\x80\x80)+"'
 )
@@ -57,7 +57,7 @@ def suspicious(batch: Batch, rules: RuleSet) -> Suspects:
     if rules.warns:
         found.update(_unknown_members(batch), _blank(batch))
         plain, unreadable = _unescaped(batch)
-        found.update(unreadable, _control_characters(plain), _signs(plain, rules))
+        found.update(unreadable, _low_controls(plain), _signs(plain, rules))
         if rules.registry and rules.enabled & DOMAIN_RULES:
             found.update(_tags(plain, rules.registry))
     return Suspects(found, _repeated_keys(batch))
@@ -152,47 +152,37 @@ def _unescaped(batch: Batch) -> tuple[Batch, list[int]]:
     return Batch(batch.values, b"".join(raws), begins, batch.dialect), unreadable
 
 
-def _control_characters(plain: Batch) -> Iterable[int]:
-    r"""Return records with DEL, a C1 control, or one of \b, \f, \u00 as an escape."""
-    leads, second = plain.latin
-    leads = leads[second < 0xA0]
-    found = [leads[plain.bytes[leads] == 0xC2]]
-    if b"\x7f" in plain.data:
-        found.append(plain.followed(0x7F)[0])
+def _low_controls(plain: Batch) -> Iterable[int]:
+    r"""Return records with DEL, or one of \b, \f and \u00 as an escape."""
+    found = plain.followed(0x7F)[0] if b"\x7f" in plain.data else _NONE
     backslashes, letters = plain.backslashes
-    if len(backslashes):
-        first = np.concatenate(([True], np.diff(backslashes) > 1))
-        run = backslashes - np.maximum.accumulate(np.where(first, backslashes, 0))
-        escape = run % 2 == 0  # in a run, every other backslash is itself escaped
-        found.append(backslashes[escape & _CONTROL_ESCAPE[letters]])
-    return set(plain.records(np.concatenate(found)).tolist())
+    if not len(backslashes):
+        return set(plain.records(found).tolist())
+    first = np.concatenate(([True], np.diff(backslashes) > 1))
+    run = backslashes - np.maximum.accumulate(np.where(first, backslashes, 0))
+    escape = run % 2 == 0  # in a run, every other backslash is itself escaped
+    escaped = backslashes[escape & _CONTROL_ESCAPE[letters]]
+    return set(plain.records(np.concatenate((found, escaped))).tolist())
 
 
 def _signs(plain: Batch, rules: RuleSet) -> Iterable[int]:
-    """Return records that hold control tokens or signs of a broken encoding."""
-    found: dict[bytes, Positions] = {}
-    for needle in (*_ENCODING_SIGNS, *(token.encode() for token in rules.control_tokens)):
-        at = _RARE.get(needle, 0)
-        pair = needle[at : at + 2]
-        if pair not in found:
-            found[pair] = _pairs(plain, pair)
-        yield from set(plain.records(_matching(plain, found[pair] - at, needle)).tolist())
+    """Return records that hold one of the needles."""
+    found = _needles(rules.control_tokens).find_matches_as_indexes(plain.data)
+    return set(plain.records(np.array([start for _, start, _ in found], np.int64)).tolist())
 
 
-def _pairs(batch: Batch, pair: bytes) -> Positions:
-    """Return where two bytes follow each other, several times faster than a search for them."""
-    found: Positions
-    if pair[0] == 0xC3:
-        leads, second = batch.latin
-        found = leads[(second == pair[1]) & (batch.bytes[leads] == 0xC3)]
-        return found
-    if pair[0] < 0x80:
-        leads, second = batch.followed(pair[0])
-        found = leads[second == pair[1]]
-        return found
-    value = int.from_bytes(pair, "little")
-    even, odd = (np.flatnonzero(numbers == value) for numbers in batch.doubles)
-    return np.concatenate((even * 2, odd * 2 + 1))
+@lru_cache(maxsize=1)
+def _needles(control_tokens: tuple[str, ...]) -> BytesAhoCorasick:
+    """Return what finds at once all signs of trouble that are rare.
+
+    They are control tokens, the C1 control characters, signs of a broken encoding, and texts that begin with
+    a bracket that may have been meant for a tag's.
+    """
+    controls = map(chr, range(0x80, 0xA0))
+    brackets = [f'"{bracket}' for bracket in WRONG]
+    needles = ["\ufffd", *MOJIBAKE, *control_tokens, *controls, *brackets]
+    # The library's vectorised search knows only this kind of match, and no needle of one byte.
+    return BytesAhoCorasick([needle.encode() for needle in needles], MatchKind.LeftmostLongest)
 
 
 def _matching(batch: Batch, candidates: Positions, needle: bytes) -> Positions:
@@ -213,16 +203,15 @@ def _matching(batch: Batch, candidates: Positions, needle: bytes) -> Positions:
 def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
     """Return records whose brackets are not those of one known tag at the start of the first question."""
     opens, closes = _brackets(plain)
-    odd = set(plain.records(_other_brackets(plain)).tolist())
     if plain.flat:
         known = _known_tags(plain, _asked_first(plain, opens), registry)
         if len(known) == len(opens) == len(closes):  # every bracket belongs to such a tag
-            return odd
+            return ()
         tagged = plain.counts(known)
     else:
         tagged = _tagged(plain, registry)
     unequal = (plain.counts(opens) != tagged) | (plain.counts(closes) != tagged)
-    return odd.union(np.flatnonzero(unequal).tolist())
+    return np.flatnonzero(unequal).tolist()
 
 
 def _brackets(plain: Batch) -> tuple[Positions, Positions]:
@@ -257,11 +246,3 @@ def _known_tags(plain: Batch, opens: Positions, registry: Registry) -> Positions
             if wording and sum(map(len, found)) < len(opens):
                 found.append(_matching(plain, opens, f"{OPEN}{wording}{CLOSE}".encode()))
     return np.concatenate(found)
-
-
-def _other_brackets(plain: Batch) -> Positions:
-    """Return where a text begins with a bracket that may have been meant for a tag's."""
-    quotes, after = plain.quotes
-    needles = [b'"' + bracket.encode() for bracket in WRONG]
-    found = np.concatenate([_matching(plain, quotes[after == needle[1]], needle) for needle in needles])
-    return _asked_first(plain, found + 1) if plain.flat else found

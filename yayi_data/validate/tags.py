@@ -19,7 +19,7 @@ def misused(texts: Sequence[Text], registry: Registry) -> Iterator[Finding]:
         yield from _in_first(first, registry)
     for text in texts:
         if text.side == "reply" and (name := _known_inside(text.text, registry)):
-            message = f"the reply holds the domain tag {OPEN}{name}{CLOSE}: tags belong to the question"
+            message = f"the reply holds the domain tag {OPEN}{name}{CLOSE}: move it to the question"
             yield Finding("tag-reply", text.path, message)
 
 

@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -130,15 +131,10 @@ def _cancel(ray: Any, tasks: list[Any]) -> None:
 @contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
     """Yield the module `ray`, connected; the connection ends with the block unless the caller had made it."""
-    place = address or os.environ.get("RAY_ADDRESS") or "local"
-    _refuse_silent(place)
+    place = refuse_unusable(address)
     _quieten(place)
-    try:
-        import ray
-    except ImportError:
-        raise YayiError(
-            "--runner ray: Ray is not installed; pip install 'yayi-tune[ray]', or leave --runner out"
-        ) from None
+    import ray
+
     if ray.is_initialized():
         yield ray
         return
@@ -149,6 +145,17 @@ def _connected(address: str | None) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
+
+
+def refuse_unusable(address: str | None) -> str:
+    """Return where Ray is to run; YayiError where it is not installed or nothing answers there."""
+    place = address or os.environ.get("RAY_ADDRESS") or "local"
+    _refuse_silent(place)
+    if find_spec("ray") is None:
+        raise YayiError(
+            "--runner ray: Ray is not installed; pip install 'yayi-tune[ray]', or leave --runner out"
+        )
+    return place
 
 
 def _refuse_silent(place: str) -> None:

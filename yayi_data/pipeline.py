@@ -113,7 +113,9 @@ def pack(options: PackOptions) -> Packed:
 
 
 def open_inputs(options: PackOptions) -> Inputs:
-    """Find the sources and load the registry and the template; YayiError where one cannot be used."""
+    """Find the sources and load the registry and the template; YayiError where one cannot be used, or Ray."""
+    if options.runner == "ray":
+        runner.refuse_unusable(runner.Ray(options.address))
     sources = open_sources(options.paths)
     registry = load_registry(str(options.domains) if options.domains else None)
     return Inputs(sources, registry, load_template(options.template))

@@ -19,6 +19,13 @@ class Ray(NamedTuple):
     address: str | None = None
 
 
+def refuse_unusable(ray: Ray) -> None:
+    """Raise YayiError where Ray is not installed or does not answer: before hours of work, not after."""
+    from yayi_data import cluster
+
+    cluster.refuse_unusable(ray.address)
+
+
 def run(
     work: Callable[[Tools, Job], Result],
     jobs: Sequence[Job],

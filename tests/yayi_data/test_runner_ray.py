@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from yayi_data import pipeline
+from yayi_data import cluster, pipeline
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import load
 from yayi_data.partition import Unit, pack_partition
@@ -234,9 +234,10 @@ def test_a_killed_driver_goes_on_where_it_stopped(
     assert packed(source, byte_level, output, runner="ray", address=nodes.address) == local
 
 
-def test_a_cluster_that_does_not_answer_is_told_at_once(
-    source: Path, byte_level: Path, tmp_path: Path
+def test_a_cluster_that_does_not_answer_is_told_before_anything_is_read(
+    source: Path, byte_level: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pipeline, "open_sources", None)
     with pytest.raises(YayiError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 .*`ray start --head`"):
         packed(source, byte_level, tmp_path / "out", runner="ray", address="127.0.0.1:1")
 
@@ -247,6 +248,6 @@ def test_an_address_of_another_kind_is_refused() -> None:
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     with pytest.raises(YayiError, match=r"pip install 'yayi-tune\[ray\]'"):
         list(run(power, [1], None, two, Ray()))

@@ -1,6 +1,7 @@
 """Tokenizers of every family that behaves in its own way, trained in the test run on a few sentences."""
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,20 @@ from tokenizers import (
 
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.load_profile("default")
+
+# What the processes that tests start import, some ten seconds of it: imported once, and inherited by forks.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+multiprocessing.get_context("forkserver").set_forkserver_preload(
+    [
+        "pytest",
+        "rich.console",
+        "yayi_data.pipeline",
+        "yayi_train.build",
+        "deepspeed.runtime.zero.muon.muon_optimizer",
+        "torch.utils.tensorboard",
+        "transformers.models.llama.modeling_llama",
+    ]
+)
 
 CORPUS = [
     "你好，世界。我是雅意，很高兴认识你！\n\n请问有什么可以帮您？",

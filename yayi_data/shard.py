@@ -9,12 +9,13 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 from numpy.typing import NDArray
 
 from yayi_data import arrow
@@ -80,6 +81,15 @@ class Row(NamedTuple):
     source: int
     line: int
     record: int
+
+
+class RowFacts(NamedTuple):
+    """Where the rows of a shard come from, and a hash of each row's mask: parallel arrays."""
+
+    source: NDArray[np.int32]
+    line: NDArray[np.int64]
+    record: NDArray[np.int64]
+    mask_hash: NDArray[np.uint64]
 
 
 def shard_name(number: int) -> str:
@@ -283,9 +293,17 @@ class Shard:
         """Yield the conversations as LABELS has them: a token's label is its id where it is supervised."""
         yield from (batch.labelled() for batch in self._batches)
 
+    def row_facts(self) -> RowFacts:
+        """Return what the index does not have of the rows, to compare them with another folder's."""
+        columns = zip(*(batch.row_facts() for batch in self._batches), strict=True)
+        return RowFacts(*map(np.concatenate, columns)) if self._batches else RowFacts(*_NO_ROWS)
+
     def index_part(self) -> pa.Table:
         """Return the index rows that this shard's content asks for, to compare with what the index says."""
         return pa.Table.from_batches([batch.index_rows() for batch in self._batches], PART_SCHEMA)
+
+
+_NO_ROWS = (np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint64))
 
 
 class _Batch:
@@ -331,6 +349,11 @@ class _Batch:
 
     def index_rows(self) -> pa.RecordBatch:
         return _index_rows(self.ids, self._mask(), self.offsets, self.domains)
+
+    def row_facts(self) -> RowFacts:
+        mask, ends = self._mask().view(np.uint8).data, self.offsets.tolist()
+        hashes = [xxhash.xxh3_64_intdigest(mask[start:end]) for start, end in pairwise(ends)]
+        return RowFacts(self.source, self.lines, self.records, np.array(hashes, np.uint64))
 
     def _mask(self) -> NDArray[np.bool_]:
         return np.unpackbits(self.bits, count=len(self.ids), bitorder="little").view(np.bool_)

@@ -18,7 +18,6 @@ from yayi_data import pipeline
 from yayi_data.pipeline import PackOptions
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["yayi_data.pipeline", "pytest", "rich.console"])
 CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "shutil.rmtree"}
 
 

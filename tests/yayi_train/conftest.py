@@ -1,7 +1,7 @@
 """Packed folders and tiny models, made from the example data."""
 
-import importlib
 import json
+import multiprocessing
 import os
 import socket
 import sys
@@ -91,9 +91,9 @@ def random_documents(*lengths: int) -> list[Document]:
     ]
 
 
-HEAVY = ("deepspeed.runtime.zero.muon.muon_optimizer", "torch.utils.tensorboard", "yayi_train.build",
-         "transformers.models.llama.modeling_llama")  # fmt: skip
-"""What a run imports, some ten seconds of it: imported once here and inherited by the forks."""
+RANKS = multiprocessing.get_context("forkserver")
+"""Forks of a process that has imported what a run needs (tests/conftest.py), and never started a thread: one
+that forks while it has threads hands down their locks, and now and then a rank waits for ever."""
 
 
 class Ended(NamedTuple):
@@ -107,35 +107,36 @@ class Ended(NamedTuple):
 def run_command(
     *arguments: object, ranks: int = 1, signals: Callable[[list[int]], None] | None = None
 ) -> Ended:
-    """Run `yayi-train` in forks of this process, one a rank, so that torch is not imported anew each time.
+    """Run `yayi-train` in new processes, one a rank.
 
     `signals` is called with the process IDs while they run.
     """
-    for module in HEAVY:
-        importlib.import_module(module)
     place = Path(tempfile.mkdtemp())
     port = str(_free_port())
-    pids = [_fork([str(a) for a in arguments], rank, ranks, port, place) for rank in range(ranks)]
+    given = [str(argument) for argument in arguments]
+    places = [{"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(ranks)} for r in range(ranks)]
+    started = [
+        RANKS.Process(target=_be_rank, args=(given, os.environ | one | {"MASTER_PORT": port}, place))
+        for one in places
+    ]
+    for process in started:
+        process.start()
     if signals:
-        signals(pids)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        signals([process.pid for process in started])
+    for process in started:
+        process.join()
     out, err = ([(place / f"{kind}{rank}").read_text() for rank in range(ranks)] for kind in ("out", "err"))
-    return Ended(codes, out, err)
+    return Ended([process.exitcode for process in started], out, err)
 
 
-def _fork(arguments: list[str], rank: int, ranks: int, port: str, place: Path) -> int:
-    for kind in ("out", "err"):
-        (place / f"{kind}{rank}").touch()
-    pid = os.fork()
-    if pid:
-        return pid
+def _be_rank(arguments: list[str], environment: dict[str, str], place: Path) -> None:
     code = 70
     try:
         for number, kind in ((1, "out"), (2, "err")):
-            os.dup2(os.open(place / f"{kind}{rank}", os.O_WRONLY), number)
+            path = place / f"{kind}{environment['RANK']}"
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-        one = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in one.items()}, MASTER_ADDR="127.0.0.1")
+        os.environ.update(environment, MASTER_ADDR="127.0.0.1")
         sys.argv = ["yayi-train", *arguments]
         from yayi_train import cli
 

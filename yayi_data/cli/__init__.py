@@ -11,6 +11,8 @@ import typer
 
 from yayi_data import __version__
 from yayi_data.cli.convert import convert
+from yayi_data.cli.dedup import dedup
+from yayi_data.cli.diff import diff
 from yayi_data.cli.export import export
 from yayi_data.cli.inspect import inspect
 from yayi_data.cli.merge_manifests import merge_manifests
@@ -29,6 +31,8 @@ app = typer.Typer(
 app.command()(validate)
 app.command()(rules)
 app.command()(convert)
+app.command()(dedup)
+app.command()(diff)
 app.command()(pack)
 app.command()(merge_manifests)
 app.command()(inspect)

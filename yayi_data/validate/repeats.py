@@ -19,6 +19,7 @@ from yayi_data.types import Problem
 Ints = npt.NDArray[np.int64]
 
 _MARKS = 1 << 26
+_NO_PROMPTS = np.zeros(0, np.int64)
 
 
 class Prints(NamedTuple):
@@ -104,15 +105,23 @@ class _Begin:
     ordinal: int
 
 
+class _Chunk(NamedTuple):
+    """The hashes of a chunk; of the records whose prompt may have come before, the indices and places too."""
+
+    prompts: Ints
+    records: Ints
+    at: Ints
+    lines: Ints
+    columns: Ints
+
+
 @dataclass(slots=True)
 class Repeats:
     """Collects the hashes of a run, chunk by chunk in their order."""
 
-    prompts: list[Ints] = field(default_factory=list)
-    records: list[Ints] = field(default_factory=list)
+    chunks: list[_Chunk] = field(default_factory=list)
     begins: list[_Begin] = field(default_factory=list)
     marks: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(_MARKS, np.bool_))
-    candidates: list[tuple[int, int, int]] = field(default_factory=list)
     count: int = 0
 
     def add(self, path: str, found: Prints, lines_before: int = 0) -> None:
@@ -123,44 +132,26 @@ class Repeats:
         again = self.marks[slots] | _repeated(slots)
         self.marks[slots] = True
         at = np.flatnonzero(again & (found.prompts != 0))
-        for i in at.tolist():
-            column = found.columns[i] if found.columns else 1
-            self.candidates.append((self.count + i, found.lines[i] + lines_before, column))
-        self.prompts.append(found.prompts)
-        self.records.append(found.records)
+        lines = np.fromiter((found.lines[i] + lines_before for i in at), np.int64, len(at))
+        columns = np.fromiter((found.columns[i] if found.columns else 1 for i in at), np.int64, len(at))
+        self.chunks.append(_Chunk(found.prompts, found.records, at, lines, columns))
         self.count += len(found.prompts)
 
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for each record whose prompt came before, in the order of the records."""
-        if not self.candidates:
+        wanted = np.unique(np.concatenate([_NO_PROMPTS, *(c.prompts[c.at] for c in self.chunks)]))
+        if not len(wanted):
             return
-        prompts, records = self._hashes(np.array([ordinal for ordinal, _, _ in self.candidates]))
-        earlier = _Earlier(*self._with_prompts(np.unique(prompts)))
-        rows = zip(self.candidates, prompts.tolist(), records.tolist(), strict=True)
-        for (ordinal, line, column), prompt, record in rows:
-            if told := earlier.of(ordinal, prompt, record):
-                yield self._problem(ordinal, line, column, *told)
-
-    def _hashes(self, ordinals: Ints) -> tuple[Ints, Ints]:
-        starts = np.cumsum([0, *map(len, self.prompts)])
-        chunks = np.searchsorted(starts, ordinals, "right") - 1
-        pairs = [
-            (self.prompts[chunk][ordinal - starts[chunk]], self.records[chunk][ordinal - starts[chunk]])
-            for chunk, ordinal in zip(chunks, ordinals, strict=True)
-        ]
-        both = np.array(pairs, np.int64).reshape(-1, 2)
-        return both[:, 0], both[:, 1]
-
-    def _with_prompts(self, wanted: Ints) -> tuple[Ints, Ints, Ints]:
-        """Return ordinal, prompt and record hash of every record that has one of the wanted prompts."""
-        found, start = [], 0
-        for prompts, records in zip(self.prompts, self.records, strict=True):
-            near = np.minimum(np.searchsorted(wanted, prompts), len(wanted) - 1)
-            at = np.flatnonzero(wanted[near] == prompts)
-            found.append(np.stack((at + start, prompts[at], records[at])))
-            start += len(prompts)
-        ordinals, prompts, records = np.concatenate(found, axis=1)
-        return ordinals, prompts, records
+        earlier, start = _Earlier(), 0
+        for chunk in self.chunks:
+            near = np.minimum(np.searchsorted(wanted, chunk.prompts), len(wanted) - 1)
+            compared = np.flatnonzero(wanted[near] == chunk.prompts)
+            rows = zip(*(array[compared].tolist() for array in chunk[:2]), compared.tolist(), strict=True)
+            for prompt, record, i in rows:
+                if told := earlier.of(start + i, prompt, record):
+                    place = int(np.searchsorted(chunk.at, i))
+                    yield self._problem(start + i, int(chunk.lines[place]), int(chunk.columns[place]), *told)
+            start += len(chunk.prompts)
 
     def _problem(self, ordinal: int, line: int, column: int, rule: str, first: int) -> Problem:
         here, there = self._begin(ordinal), self._begin(first)
@@ -188,20 +179,18 @@ def _repeated(slots: Ints) -> npt.NDArray[np.bool_]:
 
 
 class _Earlier:
-    """The first record of each prompt, and of each prompt with a reply."""
+    """The first record of each prompt, and of each prompt with a reply, as far as they were asked for."""
 
-    def __init__(self, ordinals: Ints, prompts: Ints, records: Ints) -> None:
+    def __init__(self) -> None:
         self.prompts: dict[int, int] = {}
         self.records: dict[tuple[int, int], int] = {}
-        rows = zip(ordinals.tolist(), prompts.tolist(), records.tolist(), strict=True)
-        for ordinal, prompt, record in rows:
-            self.prompts.setdefault(prompt, ordinal)
-            self.records.setdefault((prompt, record), ordinal)
 
     def of(self, ordinal: int, prompt: int, record: int) -> tuple[str, int] | None:
-        """Return the rule that a record breaks, and the record that it repeats."""
-        if (first := self.records[prompt, record]) < ordinal:
-            return "duplicate-record", first
-        if (first := self.prompts[prompt]) < ordinal:
-            return "conflicting-reply", first
+        """Return the rule that a record breaks, and the record that it repeats; None for the first."""
+        prompt_first = self.prompts.setdefault(prompt, ordinal)
+        record_first = self.records.setdefault((prompt, record), ordinal)
+        if record_first < ordinal:
+            return "duplicate-record", record_first
+        if prompt_first < ordinal:
+            return "conflicting-reply", prompt_first
         return None

@@ -1,0 +1,73 @@
+"""`yayi-data dedup`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def dedup(
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Files, folders, globs, URLs, or -; taken in this order."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The kept records: .jsonl or .json; with --report the ledger."),
+    ],
+    threshold: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=1, help="Jaccard similarity of character 5-grams from which on texts repeat."
+        ),
+    ] = 0.8,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="An evaluation set: what overlaps it goes; may be given again."),
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Drop nothing: write the ledger to FILE, exit 1 on repeats.")
+    ] = False,
+    source_dialect: Annotated[
+        Literal["auto", "alpaca", "multi-turn", "sharegpt", "messages"],
+        typer.Option("--from", help="The dialect to read; auto finds it in each file."),
+    ] = "auto",
+    on_problem: Annotated[
+        Literal["fail", "drop"], typer.Option(help="What to do with a record that has an error.")
+    ] = "fail",
+    domains: Annotated[str | None, typer.Option(metavar="FILE", help="More domain tags, in TOML.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; the output is the same for any number.")
+    ] = None,
+    max_examples: Annotated[int, typer.Option(min=0, help="Pairs shown of each reason.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+) -> int:
+    """Drop records that repeat an earlier one, exactly or nearly, or that overlap an evaluation set.
+
+    The first of a group is kept, as it was; FILE's ledger (NAME.dropped.jsonl) names the twin of each that
+    goes.
+
+    Example: yayi-data dedup train.jsonl --against eval.jsonl --output kept.jsonl
+    """
+    from yayi_data.dedup import DedupOptions, dedup
+    from yayi_data.pairs import print_deduped
+
+    options = DedupOptions(
+        paths=tuple(paths),
+        output=output,
+        against=tuple(against or ()),
+        threshold=threshold,
+        report=report,
+        source_dialect=source_dialect,
+        on_problem=on_problem,
+        domains=domains,
+        workers=workers,
+        examples=max_examples,
+    )
+    result = dedup(options)
+    if as_json:
+        typer.echo(json.dumps({"output": str(output)} | result.summary(), ensure_ascii=False))
+    else:
+        print_deduped(result, options)
+    return 1 if report and result.repeats else 0

@@ -28,6 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@{ $(BIN)/pip install torch==2.13.0 -c constraints.txt && $(BIN)/pip install -e '.[train,s3,dev]' -c constraints.txt; } > $(LOG) 2>&1 \
 		|| { tail -n 20 $(LOG); echo "error: setting up failed; the whole log is in $(LOG)"; exit 2; }
+	@$(BIN)/pip install -e '.[ray]' -c constraints.txt >> $(LOG) 2>&1 || echo "Ray has no wheel for this Python or machine: its tests are skipped"
 	@touch $@
 
 demo: $(READY)

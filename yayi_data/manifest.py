@@ -216,7 +216,7 @@ def parse(data: bytes, place: str) -> Manifest:
             f"{place}: its digest is {content['digest']}, its content's is {digest} (in canonical form); "
             "it was changed after packing: pack the data again"
         )
-    manifest = _manifest(content)
+    manifest = from_json(content)
     names = [MANIFEST, *(shard.file for shard in manifest.shards), *(file.path for file in manifest.files)]
     if len(set(names)) < len(names):
         raise DataError(f"{place}: lists a file twice; pack the data again")
@@ -242,7 +242,8 @@ def _schema() -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(load_schema("manifest"))
 
 
-def _manifest(content: dict[str, Any]) -> Manifest:
+def from_json(content: dict[str, Any]) -> Manifest:
+    """Return the manifest that a JSON object describes, unchecked."""
     made = {
         "sources": [SourceFacts(**entry) for entry in content["sources"]],
         "template": TemplateFacts(**content["template"]),

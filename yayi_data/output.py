@@ -47,15 +47,19 @@ _FOUND = ("ledger", "domains", "rows", "tokens", "supervised_tokens", "straddlin
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Hold `output` for this run; YayiError where another run is writing it."""
-    lock = FileLock(_beside(output, ".partial.lock"))
-    try:
-        with writing(output):
-            output.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-    except Timeout:
-        raise YayiError(f"{output}: another run is writing it; wait for it to end") from None
+def locked(output: Path, part: str = "", *, patience: float = 0) -> Iterator[None]:
+    """Hold `output`, or one `part` of it, for this run; YayiError where another run is writing it.
+
+    `patience` is how many seconds to wait for that run to end.
+    """
+    lock = FileLock(beside(output, f".partial.lock{part}"))
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=patience)
+        except Timeout:  # an OSError too
+            what = f"{output} (part {part.strip('-')})" if part else output
+            raise YayiError(f"{what}: another run is writing it; wait for it to end") from None
     try:
         yield
     finally:
@@ -64,9 +68,9 @@ def locked(output: Path) -> Iterator[None]:
 
 
 @contextmanager
-def spool_folder(output: Path) -> Iterator[Path]:
+def spool_folder(output: Path, part: str = "") -> Iterator[Path]:
     """Yield a folder for copies of what can be read only once; it is removed at the end."""
-    spool = _beside(output, ".partial.spool")
+    spool = beside(output, f".partial.spool{part}")
     shutil.rmtree(spool, ignore_errors=True)
     with writing(spool):
         spool.mkdir()
@@ -83,44 +87,49 @@ def partial_folder(output: Path, key: str) -> Iterator[Path]:
     It is removed where the data prevent the output. Raises YayiError where it was left by a run with another
     key.
     """
-    partial, key_file = _beside(output, ".partial"), _beside(output, ".partial.key")
+    partial = claim(output, key)
     with writing(partial):
-        _claim(partial, key_file, key)
+        for scrap in partial.rglob(f"*{TEMPORARY}"):
+            scrap.unlink(missing_ok=True)
     try:
         yield partial
     except BaseException as error:
         if isinstance(error, DataError) or not any(partial.glob(f"*{UNIT}")):
             shutil.rmtree(partial, ignore_errors=True)
-            key_file.unlink(missing_ok=True)
+            beside(output, ".partial.key").unlink(missing_ok=True)
         raise
 
 
 def publish(output: Path) -> None:
     """Turn the finished DIR.partial into DIR by one rename; a folder it replaces is removed afterwards."""
-    replaced = _beside(output, ".replaced")
+    replaced = beside(output, ".replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if output.exists():
         output.replace(replaced)
-    _beside(output, ".partial").replace(output)
+    beside(output, ".partial").replace(output)
     fsync_folder(output.parent)
-    _beside(output, ".partial.key").unlink()
+    beside(output, ".partial.key").unlink()
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _claim(partial: Path, key_file: Path, key: str) -> None:
-    """Make the folder, its key written first, or check that the one that is there has the same key."""
-    if partial.exists():
-        if not key_file.is_file() or key_file.read_text() != key:
-            raise YayiError(
-                f"{partial}: was left by a run with other inputs or options; "
-                "repeat that run to finish it, or delete the folder"
-            )
-        for scrap in partial.rglob(f"*{TEMPORARY}"):
-            scrap.unlink()
-        return
-    key_file.write_text(key)
-    partial.mkdir()
+def claim(output: Path, key: str) -> Path:
+    """Make DIR.partial, its key written first, and return it; or check that the one there has the same key.
+
+    The caller holds the lock. Raises YayiError where a run with another key left it.
+    """
+    partial, key_file = beside(output, ".partial"), beside(output, ".partial.key")
+    if not partial.exists():
+        with writing(partial):
+            key_file.write_text(key)
+            partial.mkdir()
+    elif not key_file.is_file() or key_file.read_text() != key:
+        raise YayiError(
+            f"{partial}: was left by a run with other inputs or options (--partition is one); "
+            "repeat that run to finish it, or delete the folder"
+        )
+    return partial
 
 
-def _beside(output: Path, suffix: str) -> Path:
+def beside(output: Path, suffix: str) -> Path:
+    """Return the path beside `output` whose name goes on with `suffix`."""
     return output.with_name(output.name + suffix)

@@ -68,7 +68,7 @@ def pack_partition(tools: Tools, job: Job) -> Unit:
     whole: the next run believes them only if the hashes agree. Raises DataError at the first record that the
     options do not let pass.
     """
-    done = _whole(job)
+    done = finished(job.shard)
     if done is not None:
         return done
     ledger = Ledger(job.partition.source)
@@ -110,18 +110,18 @@ def unit_file(shard: Path) -> Path:
     return shard.with_suffix(UNIT)
 
 
-def _whole(job: Job) -> Unit | None:
-    """Return the unit that an interrupted run finished, if its files are what they were."""
-    if not unit_file(job.shard).is_file():
+def finished(shard: Path) -> Unit | None:
+    """Return the unit that an earlier run made of a shard, if its files are what they were."""
+    if not unit_file(shard).is_file():
         return None
     try:
-        content = orjson.loads(unit_file(job.shard).read_bytes())
+        content = orjson.loads(unit_file(shard).read_bytes())
     except ValueError:
         return None
     facts = {"shard": ShardFacts(**content["shard"]), "beside": [FileFacts(**f) for f in content["beside"]]}
     unit = Unit(**(content | facts))
     expected = [FileFacts(unit.shard.file, unit.shard.bytes, unit.shard.sha256), *unit.beside]
-    return unit if all(_same(job.folder, facts) for facts in expected) else None
+    return unit if all(_same(shard.parent, facts) for facts in expected) else None
 
 
 def _same(folder: Path, facts: FileFacts) -> bool:

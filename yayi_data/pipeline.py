@@ -6,36 +6,38 @@ cuts, sends the partitions out, adds up what they became and publishes the folde
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from os import cpu_count, fsync
+from os import cpu_count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from yayi_data import manifest, runner
-from yayi_data.atomic import write_atomically, writing
-from yayi_data.domains import load_registry
-from yayi_data.errors import DataError
-from yayi_data.index import INDEX, domain_counts, merge_index, read_index
-from yayi_data.manifest import MANIFEST, Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
-from yayi_data.output import UNIT, locked, made_before, partial_folder, publish, refuse_existing, spool_folder
-from yayi_data.partition import Unit, drops_file, load_tools, no_collection, pack_partition, sample, unit_file
+from yayi_data import runner
+from yayi_data.domains import Registry, load_registry
+from yayi_data.finish import DROPPED as DROPPED
+from yayi_data.finish import TOKENIZER as TOKENIZER
+from yayi_data.finish import Limits, finish, refuse_losses, write_tokenizer
+from yayi_data.manifest import Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
+from yayi_data.output import (
+    beside,
+    locked,
+    made_before,
+    partial_folder,
+    publish,
+    refuse_existing,
+    spool_folder,
+)
+from yayi_data.partition import Unit, load_tools, no_collection, pack_partition, sample
 from yayi_data.plan import ORDER_VERSION
 from yayi_data.progress import Progress
 from yayi_data.read import PARTITION_BYTES, Partition, Source, open_sources, partitions
-from yayi_data.remote import bare
 from yayi_data.rows import Job, Tools
-from yayi_data.shard import datasets_files, index_part
-from yayi_data.template import TrainOn, load_template
-from yayi_data.tokenizer import Engine, Tokenizer, begin_tokenizer
+from yayi_data.template import Template, TrainOn, load_template
+from yayi_data.tokenizer import Engine, begin_tokenizer
 from yayi_data.validate import detect
-
-TOKENIZER = "tokenizer"
-DROPPED = "dropped.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class PackOptions:
     domains: Path | None = None
     limit: int | None = None
     workers: int | None = None
+    runner: Literal["local", "ray"] = "local"
+    address: str | None = None
     tokenizer_engine: Engine = "auto"
     overwrite: bool = False
 
@@ -66,6 +70,22 @@ class Packed(NamedTuple):
     engine: str
     engine_reason: str
     seconds: float
+
+
+class Inputs(NamedTuple):
+    """What a run reads, opened: sources, and how their records are tagged and rendered."""
+
+    sources: list[Source]
+    registry: Registry
+    template: Template
+
+
+class Prepared(NamedTuple):
+    """A run before anything is packed: what the folder is made from, a job for each partition, the tools."""
+
+    facts: Manifest
+    jobs: list[Job]
+    tools: Tools
 
 
 class _Cut(NamedTuple):
@@ -84,31 +104,47 @@ def pack(options: PackOptions, *, reuse: bool = False) -> Packed:
     """
     started = time.monotonic()
     refuse_existing(options.output, overwrite=options.overwrite)
+    inputs = open_inputs(options)
+    with no_collection(), locked(options.output), spool_folder(options.output) as spool:
+        facts, jobs, tools = prepare(inputs, options, spool)
+        engine, reason = tools.tokenizer.engine, tools.tokenizer.engine_reason
+        limits = Limits(options.paths, options.max_drop)
+        whole = made_before(options.output, facts) if reuse else None
+        if whole:
+            refuse_losses(whole.ledger, limits)
+            return Packed(options.output, whole, engine, reason, time.monotonic() - started)
+        with partial_folder(options.output, key_of(facts)) as folder:
+            here = _runs_here(options, jobs)
+            if not here:
+                write_tokenizer(folder, tools.tokenizer)  # which the workers load
+            units = run_jobs(jobs, options, tools, folder)
+            if here:
+                write_tokenizer(folder, tools.tokenizer)
+            del tools  # a large vocabulary takes as much memory as the index of a large input
+            whole = finish(folder, facts, units, limits)
+            publish(options.output)
+    return Packed(options.output, whole, engine, reason, time.monotonic() - started)
+
+
+def open_inputs(options: PackOptions) -> Inputs:
+    """Find the sources and load the registry and the template; YayiError where one cannot be used, or Ray."""
+    if options.runner == "ray":
+        runner.refuse_unusable(runner.Ray(options.address))
     sources = open_sources(options.paths)
     registry = load_registry(str(options.domains) if options.domains else None)
-    template = load_template(options.template)
-    with no_collection(), locked(options.output), spool_folder(options.output) as spool:
-        with ThreadPoolExecutor(1) as background:
-            loading = background.submit(
-                begin_tokenizer, options.tokenizer, template, options.tokenizer_engine
-            )
-            cut = _cut(sources, options, spool)
-            texts = sample(template, registry, cut.jobs[0]) if cut.jobs else []
-            tools = Tools(loading.result(), template, registry)
-            del loading
-        tools.tokenizer.check_sample(texts)
-        facts = _facts(cut, options, tools)
-        engine, reason = tools.tokenizer.engine, tools.tokenizer.engine_reason
-        whole = made_before(options.output, facts) if reuse else None
-        if whole is None:
-            with partial_folder(options.output, _key(facts)) as folder:
-                units = _run(cut.jobs, options, tools, folder)
-                del tools  # a large vocabulary takes as much memory as the index of a large input
-                whole = _finish(folder, facts, units, options)
-                publish(options.output)
-        else:
-            _refuse_losses(whole.ledger, options)
-    return Packed(options.output, whole, engine, reason, time.monotonic() - started)
+    return Inputs(sources, registry, load_template(options.template))
+
+
+def prepare(inputs: Inputs, options: PackOptions, spool: Path) -> Prepared:
+    """Cut the sources into jobs, while the tokenizer loads, and check its engine on the first records."""
+    _, registry, template = inputs
+    with ThreadPoolExecutor(1) as background:
+        loading = background.submit(begin_tokenizer, options.tokenizer, template, options.tokenizer_engine)
+        cut = _cut(inputs.sources, options, spool)
+        texts = sample(template, registry, cut.jobs[0]) if cut.jobs else []
+        tools = Tools(loading.result(), template, registry)
+    tools.tokenizer.check_sample(texts)
+    return Prepared(_facts(cut, options, tools), cut.jobs, tools)
 
 
 def _cut(sources: Sequence[Source], options: PackOptions, spool: Path) -> _Cut:
@@ -137,7 +173,7 @@ def _job(part: Partition, dialect: str, limit: int | None, options: PackOptions)
     return Job(
         partition=part,
         dialect=dialect,
-        folder=options.output.with_name(options.output.name + ".partial"),
+        folder=beside(options.output, ".partial"),
         limit=limit,
         max_length=options.max_length,
         on_long=options.on_long,
@@ -173,104 +209,54 @@ def _facts(cut: _Cut, options: PackOptions, tools: Tools) -> Manifest:
     )
 
 
-def _write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    with writing(folder / TOKENIZER):
-        (folder / TOKENIZER).mkdir(exist_ok=True)
-        tokenizer.write(folder / TOKENIZER)
-        for path in (folder / TOKENIZER).iterdir():
-            with path.open("rb") as file:
-                fsync(file)
+def run_jobs(jobs: Sequence[Job], options: PackOptions, tools: Tools, folder: Path) -> list[Unit]:
+    """Pack every partition, here or elsewhere, and return the units in order.
 
-
-def _run(jobs: Sequence[Job], options: PackOptions, tools: Tools, folder: Path) -> list[Unit]:
-    """Pack every partition, here or in worker processes, and return the units in order."""
-    workers = min(options.workers or _default_workers(), len(jobs))
+    Whoever packs them elsewhere loads the tokenizer from `folder`.
+    """
     load: Callable[[], Tools] = lambda: tools  # noqa: E731
-    if workers > 1:
-        _write_tokenizer(folder, tools.tokenizer)  # which the workers load
-        domains = str(options.domains) if options.domains else None
-        load = partial(load_tools, str(folder / TOKENIZER), tools.tokenizer.engine, options.template, domains)
+    if not _runs_here(options, jobs):
+        template = options.template
+        load = partial(
+            load_tools,
+            str(folder.absolute() / TOKENIZER),
+            tools.tokenizer.engine,
+            str(Path(template).absolute()) if template.endswith(".toml") else template,
+            str(options.domains.absolute()) if options.domains else None,
+        )
+    ray = None
+    if options.runner == "ray":
+        jobs, ray = [_absolute(job) for job in jobs], runner.Ray(options.address)
     units = []
     with Progress("packing", len(jobs)) as progress:
-        for unit in runner.run(pack_partition, jobs, workers, load):
+        for unit in runner.run(pack_partition, jobs, _workers(options, jobs), load, ray):
             units.append(unit)
             progress.advance(1)
-    if workers <= 1:
-        _write_tokenizer(folder, tools.tokenizer)
     return units
 
 
-def _default_workers() -> int:
-    """Return half the cores: each worker keeps a second one busy with tokenizing."""
-    return max(1, (cpu_count() or 1) // 2)
+def _runs_here(options: PackOptions, jobs: Sequence[Job]) -> bool:
+    return options.runner == "local" and _workers(options, jobs) == 1
 
 
-def _finish(folder: Path, facts: Manifest, units: Sequence[Unit], options: PackOptions) -> Manifest:
-    """Put the units together: index, drops, what `datasets` needs; then the manifest, which comes last."""
-    ledger = _ledger(units)
-    _refuse_losses(ledger, options)
-    paths = [folder / unit.shard.file for unit in units]
-    merge_index([index_part(path) for path in paths], folder / INDEX)
-    write_atomically(folder / DROPPED, b"".join(drops_file(path).read_bytes() for path in paths))
-    for name, content in datasets_files([unit.shard for unit in units]).items():
-        write_atomically(folder / name, content)
-    whole = _whole(folder, facts, units, ledger)
-    manifest.write(folder, whole)
-    for path in paths:
-        for scratch in (unit_file(path), index_part(path), drops_file(path)):  # the mark of wholeness first
-            scratch.unlink()
-    return whole
+def _workers(options: PackOptions, jobs: Sequence[Job]) -> int | None:
+    """Return how many jobs run at a time; None is as many as the Ray cluster allows.
+
+    The default here is half the cores: each worker keeps a second one busy with tokenizing.
+    """
+    if options.runner == "ray":
+        return options.workers
+    return max(1, min(options.workers or (cpu_count() or 1) // 2, len(jobs)))
 
 
-def _ledger(units: Sequence[Unit]) -> Ledger:
-    dropped: Counter[str] = Counter()
-    for unit in units:
-        dropped.update(unit.dropped)
-    kept = sum(unit.shard.rows for unit in units)
-    truncated = sum(unit.truncated for unit in units)
-    return Ledger(sum(unit.read for unit in units), kept, dict(sorted(dropped.items())), truncated)
+def _absolute(job: Job) -> Job:
+    """Return the job with paths that mean the same in another working directory."""
+    source = job.partition.source
+    if "://" not in source.location:
+        source = replace(source, location=str(Path(source.location).absolute()))
+    return replace(job, folder=job.folder.absolute(), partition=replace(job.partition, source=source))
 
 
-def _refuse_losses(ledger: Ledger, options: PackOptions) -> None:
-    """Raise DataError where nothing is left, or more was dropped than --max-drop allows."""
-    lost = ledger.read - ledger.kept
-    reasons = ", ".join(f"{reason} {count}" for reason, count in ledger.dropped.items())
-    if not ledger.kept:
-        found = (
-            f"all {ledger.read} records were dropped ({reasons})" if ledger.read else "there are no records"
-        )
-        raise DataError(f"{' '.join(map(bare, options.paths))}: {found}; nothing was written")
-    if options.max_drop is not None and lost > options.max_drop * ledger.read:
-        raise DataError(
-            f"{lost} of {ledger.read} records ({lost / ledger.read:.2%}) were dropped ({reasons}), "
-            f"--max-drop allows {options.max_drop:.2%}; nothing was written; "
-            "yayi-data validate shows what is wrong"
-        )
-
-
-def _whole(folder: Path, facts: Manifest, units: Sequence[Unit], ledger: Ledger) -> Manifest:
-    """Return the finished manifest."""
-    shards = [unit.shard for unit in units]
-    listed = {MANIFEST, *(shard.file for shard in shards)}
-    scratch = {UNIT, ".part", ".drops"}
-    others = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in listed and path.suffix not in scratch
-    )
-    return replace(
-        facts,
-        ledger=ledger,
-        domains=domain_counts(read_index(folder / INDEX)),
-        rows=sum(shard.rows for shard in shards),
-        tokens=sum(shard.tokens for shard in shards),
-        supervised_tokens=sum(shard.supervised_tokens for shard in shards),
-        straddling_tokens=sum(unit.straddling for unit in units),
-        shards=shards,
-        files=[manifest.file_facts(folder, path) for path in others],
-    )
-
-
-def _key(facts: Manifest) -> str:
-    """Return the key of a run: the digest of everything that decides what the folder will hold."""
-    return hashlib.sha256(facts.to_bytes()).hexdigest()
+def key_of(facts: Manifest, *more: object) -> str:
+    """Return the key of a run: the digest of all that decides what the folder will hold, and of `more`."""
+    return hashlib.sha256(facts.to_bytes() + repr(more).encode() * bool(more)).hexdigest()

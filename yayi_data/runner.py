@@ -1,10 +1,10 @@
-"""Where partitions run: in this process or a local pool; who runs them leaves no trace in the output."""
+"""Where partitions run: this process, a local pool, or Ray; who runs them leaves no trace in the output."""
 
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from yayi_data.errors import YayiError
 
@@ -13,16 +13,37 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+class Ray(NamedTuple):
+    """A Ray cluster: HOST:PORT of its head; None is RAY_ADDRESS, or one that is started here."""
+
+    address: str | None = None
+
+
+def refuse_unusable(ray: Ray) -> None:
+    """Raise YayiError where Ray is not installed or does not answer: before hours of work, not after."""
+    from yayi_data import cluster
+
+    cluster.refuse_unusable(ray.address)
+
+
 def run(
-    work: Callable[[Tools, Job], Result], jobs: Sequence[Job], workers: int, load: Callable[[], Tools]
+    work: Callable[[Tools, Job], Result],
+    jobs: Sequence[Job],
+    workers: int | None,
+    load: Callable[[], Tools],
+    ray: Ray | None = None,
 ) -> Iterator[Result]:
     """Yield `work(tools, job)` for each job in the order of `jobs`, over `workers` processes.
 
     `load` makes the tools, once in each process; with more than one worker, it, `work` and the jobs are
-    pickled to spawned ones. The first failure in the order of the jobs is raised; jobs not yet begun are
-    dropped.
+    pickled to spawned ones, or to the workers of a `ray` cluster (None: as many as its CPUs allow). The first
+    failure in the order of the jobs is raised; jobs not yet begun are dropped.
     """
-    if workers <= 1:
+    if ray is not None:
+        from yayi_data.cluster import run_on_ray
+
+        yield from run_on_ray(work, jobs, workers, load, ray.address)
+    elif workers is None or workers <= 1:
         tools = load()
         yield from (work(tools, job) for job in jobs)
     else:

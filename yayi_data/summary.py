@@ -9,7 +9,8 @@ if TYPE_CHECKING:  # rich is slow to import, and JSON needs none of it
     from rich.text import Text
 
 from yayi_data.console import one_line, say
-from yayi_data.manifest import Manifest
+from yayi_data.manifest import Ledger, Manifest
+from yayi_data.parts import PackedPart
 from yayi_data.pipeline import DROPPED, Packed
 
 
@@ -20,12 +21,7 @@ def summary(manifest: Manifest) -> dict[str, Any]:
         "tokens": manifest.tokens,
         "supervised_tokens": manifest.supervised_tokens,
         "shards": len(manifest.shards),
-        "ledger": {
-            "read": manifest.ledger.read,
-            "kept": manifest.ledger.kept,
-            "dropped": manifest.ledger.dropped,
-            "truncated": manifest.ledger.truncated,
-        },
+        "ledger": _ledger(manifest.ledger),
         "domains": {
             name: {
                 "rows": counts.rows,
@@ -38,6 +34,15 @@ def summary(manifest: Manifest) -> dict[str, Any]:
             "fingerprint": manifest.tokenizer.fingerprint,
             "control_ids": manifest.tokenizer.control_ids,
         },
+    }
+
+
+def _ledger(ledger: Ledger) -> dict[str, Any]:
+    return {
+        "read": ledger.read,
+        "kept": ledger.kept,
+        "dropped": ledger.dropped,
+        "truncated": ledger.truncated,
     }
 
 
@@ -58,6 +63,29 @@ def print_packed(packed: Packed, *, as_json: bool) -> None:
     say(f"tokenizer engine: {packed.engine} ({packed.engine_reason}); {packed.seconds:.1f} s")
     for hint in hints(packed.manifest, f"{packed.output}/{DROPPED}"):
         say(hint)
+
+
+def print_part(done: PackedPart, *, as_json: bool) -> None:
+    """Print what one part of a pack made, as JSON or for a person, and what comes next."""
+    shards = [unit.shard for unit in done.units]
+    rows, tokens = sum(shard.rows for shard in shards), sum(shard.tokens for shard in shards)
+    if as_json:
+        figures = {
+            "output": str(done.output),
+            "partition": str(done.part),
+            "rows": rows,
+            "tokens": tokens,
+            "supervised_tokens": sum(shard.supervised_tokens for shard in shards),
+            "shards": len(shards),
+            "ledger": _ledger(done.ledger),
+            "seconds": round(done.seconds, 2),
+        }
+        print(json.dumps(figures, ensure_ascii=False))
+    else:
+        made = f"{_count(rows, 'conversation')} in {_count(len(shards), 'shard')}, {_count(tokens, 'token')}"
+        print(one_line(f"{done.output}: part {done.part}, {made}"))
+    say(f"partitions packed by all parts so far: {done.whole} of {done.partitions}; {done.seconds:.1f} s")
+    say(f"when every part is done: yayi-data merge-manifests {done.output}")
 
 
 def hints(manifest: Manifest, drops: str | None = None) -> Iterator[str]:

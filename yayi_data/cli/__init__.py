@@ -15,6 +15,7 @@ from yayi_data.cli.dedup import dedup
 from yayi_data.cli.diff import diff
 from yayi_data.cli.export import export
 from yayi_data.cli.inspect import inspect
+from yayi_data.cli.merge_manifests import merge_manifests
 from yayi_data.cli.pack import pack
 from yayi_data.cli.report import report
 from yayi_data.cli.rules import rules
@@ -34,6 +35,7 @@ app.command()(convert)
 app.command()(dedup)
 app.command()(diff)
 app.command()(pack)
+app.command()(merge_manifests)
 app.command()(inspect)
 app.command()(verify)
 app.command()(report)

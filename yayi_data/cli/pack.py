@@ -32,7 +32,23 @@ def pack(
     domains: Annotated[Path | None, typer.Option(metavar="FILE", help="More domain tags, in TOML.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N records.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; the output is the same for any number.")
+        int | None,
+        typer.Option(
+            min=1, help="Processes, with Ray tasks at a time; the output is the same for any number."
+        ),
+    ] = None,
+    runner: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where partitions run: here, or on a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="The Ray cluster's head; RAY_ADDRESS, or this machine alone, otherwise."
+        ),
+    ] = None,
+    partition: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only part I (from 0) of N; merge-manifests ends the run."),
     ] = None,
     tokenizer_engine: Annotated[
         Literal["auto", "fast", "reference"],
@@ -47,11 +63,16 @@ def pack(
 
     Example: yayi-data pack data/*.json --tokenizer ./YaYi-7B --output packed
     """
+    from yayi_data.errors import YayiError
     from yayi_data.pipeline import PackOptions, pack
     from yayi_data.remote import is_url
-    from yayi_data.summary import print_packed
+    from yayi_data.summary import print_packed, print_part
     from yayi_data.upload import pack_to, scratch_of
 
+    if partition is not None and is_url(output):
+        raise YayiError("--partition packs into a folder that all parts share: give a local --output")
+    if address and runner != "ray":
+        raise YayiError("--address names a Ray cluster: add --runner ray, or leave it out")
     options = PackOptions(
         paths=tuple(paths),
         tokenizer=tokenizer,
@@ -65,9 +86,15 @@ def pack(
         domains=domains,
         limit=limit,
         workers=workers,
+        runner=runner,
+        address=address,
         tokenizer_engine=tokenizer_engine,
         overwrite=overwrite,
     )
-    packed = pack_to(output, options) if is_url(output) else pack(options)
-    print_packed(packed, as_json=as_json)
+    if partition is not None:
+        from yayi_data.parts import pack_part, part_of
+
+        print_part(pack_part(options, part_of(partition)), as_json=as_json)
+    else:
+        print_packed(pack_to(output, options) if is_url(output) else pack(options), as_json=as_json)
     return 0

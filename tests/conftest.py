@@ -35,7 +35,7 @@ multiprocessing.get_context("forkserver").set_forkserver_preload(
     [
         "pytest",
         "rich.console",
-        "yayi_data.pipeline",
+        "yayi_data.parts",
         "yayi_train.build",
         "deepspeed.runtime.zero.muon.muon_optimizer",
         "torch.utils.tensorboard",

@@ -22,7 +22,6 @@ from yayi_data.pipeline import PackOptions, pack
 from yayi_data.verify import verify
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["yayi_data.parts", "pytest", "rich.console"])
 
 
 @pytest.fixture(autouse=True)

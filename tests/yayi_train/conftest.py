@@ -119,6 +119,9 @@ def run_command(
         RANKS.Process(target=_be_rank, args=(given, os.environ | one | {"MASTER_PORT": port}, place))
         for one in places
     ]
+    for kind in ("out", "err"):
+        for rank in range(ranks):
+            (place / f"{kind}{rank}").touch()
     for process in started:
         process.start()
     if signals:
@@ -134,7 +137,7 @@ def _be_rank(arguments: list[str], environment: dict[str, str], place: Path) -> 
     try:
         for number, kind in ((1, "out"), (2, "err")):
             path = place / f"{kind}{environment['RANK']}"
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+            os.dup2(os.open(path, os.O_WRONLY), number)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         os.environ.update(environment, MASTER_ADDR="127.0.0.1")
         sys.argv = ["yayi-train", *arguments]

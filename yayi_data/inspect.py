@@ -151,23 +151,37 @@ def _find(folder: _Folder, shards: Shards, place: str) -> int:
     name, _, line = place.rpartition(":")
     if not name or not line.isdigit():
         raise YayiError(f"--source {place}: expected FILE:LINE, such as data.jsonl:17")
-    names = [source.name for source in folder.manifest.sources]
-    wanted = [i for i, known in enumerate(names) if name == known or Path(name).name == Path(known).name]
-    if not wanted:
-        raise YayiError(f"--source {place}: no source is called {name}; there are {', '.join(names[:5])}")
+    source = _source(folder, name)
     index = folder.index
     for number in range(len(index)):
         row = shards.row(int(index.shard[number]), int(index.row[number]))
-        if row.line == int(line) and row.source in wanted:
+        if row.line == int(line) and row.source == source:
             return number
-    raise YayiError(f"--source {place}: {_fate(folder, name, int(line))}")
+    raise YayiError(f"--source {place}: {_fate(folder, folder.manifest.sources[source].name, int(line))}")
+
+
+def _source(folder: _Folder, name: str) -> int:
+    """Return the number of the source of that name, or of the only one whose file is called so."""
+    names = [source.name for source in folder.manifest.sources]
+    if name in names:
+        return names.index(name)
+    alike = [i for i, known in enumerate(names) if Path(name).name == Path(known).name]
+    if len(alike) != 1:
+        shown = [one_line(names[i]) for i in alike or range(len(names))][:5]
+        found = (
+            f"several sources are called {one_line(name)}"
+            if alike
+            else f"no source is called {one_line(name)}"
+        )
+        raise YayiError(f"--source: {found}; name one of {', '.join(shown)}")
+    return alike[0]
 
 
 def _fate(folder: _Folder, name: str, line: int) -> str:
     """Say what became of the record at a line that has no row."""
     with (folder.path / DROPPED).open("rb") as drops:
         for drop in map(orjson.loads, drops):
-            if drop["line"] == line and Path(drop["path"]).name == Path(name).name:
+            if drop["line"] == line and drop["path"] == name:
                 return f"its record was dropped: {drop['reason']}"
     return "no record starts at that line; give the line of a record's first character"
 

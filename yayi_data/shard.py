@@ -314,6 +314,11 @@ class Shard:
         columns = zip(*(batch.row_facts() for batch in self._batches), strict=True)
         return RowFacts(*map(np.concatenate, columns)) if self._batches else RowFacts(*_NO_ROWS)
 
+    def highest(self) -> tuple[int, int]:
+        """Return the highest token id and the highest number of a source, -1 where there are no rows."""
+        ids = max((int(batch.ids.max()) for batch in self._batches if len(batch.ids)), default=-1)
+        return ids, max((int(batch.source.max()) for batch in self._batches if len(batch)), default=-1)
+
     def index_part(self) -> pa.Table:
         """Return the index rows that this shard's content asks for, to compare with what the index says."""
         return pa.Table.from_batches([batch.index_rows() for batch in self._batches], PART_SCHEMA)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yayi_data.errors import DataError, YayiError
+from yayi_data.finish import DROPPED, TOKENIZER
 from yayi_data.index import Index, domain_counts, mapped, open_index
 from yayi_data.manifest import MANIFEST, FileFacts, Manifest, ShardFacts, load
 from yayi_data.shard import Shard
@@ -49,6 +50,9 @@ def _listed(manifest: Manifest) -> dict[str, FileFacts]:
 def _files(folder: Path, manifest: Manifest, progress: Progress) -> Iterator[Finding]:
     """Find listed files whose bytes are missing or are not those that the manifest lists."""
     listed = _listed(manifest)
+    for path in (DROPPED, f"{TOKENIZER}/tokenizer.json"):
+        if path not in listed:
+            yield Finding(path, "is not listed in the manifest; pack the data again")
     owner = {file.sha256: path for path, file in listed.items()}
     for path, facts in listed.items():
         if not (folder / path).exists():
@@ -74,7 +78,9 @@ def _extra_files(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     folders = {str(parent) for path in listed for parent in Path(path).parents}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name not in (folders if path.is_dir() else listed):
+        if path.is_symlink() and path.is_dir():
+            yield Finding(name, "is a link to a folder, which may hold anything; put the folder itself here")
+        elif name not in (folders if path.is_dir() else listed):
             yield Finding(name, "is not in the manifest; remove it")
 
 
@@ -84,11 +90,14 @@ def _contents(folder: Path, manifest: Manifest) -> Iterator[Finding]:
         index = open_index(folder, manifest)
         start = 0
         for number, facts in enumerate(manifest.shards):
-            yield from _rows(Shard(folder / facts.file, facts, checked=True), number, facts, index, start)
+            shard = Shard(folder / facts.file, facts, checked=True)
+            yield from _rows(shard, number, facts, index, start)
+            yield from _bounds(shard, facts.file, manifest)
             start += facts.rows
     except DataError as error:
         yield Finding(MANIFEST, str(error))
         return
+    yield from _drops(folder, manifest)
     if domain_counts(index) != manifest.domains:
         yield Finding(MANIFEST, "its counts of the domains are not those of the index")
 
@@ -114,6 +123,27 @@ def _rows(shard: Shard, number: int, facts: ShardFacts, index: Index, start: int
                 facts.file,
                 f"row {row} has the {what} {found[row]}, the index says {listed[row]} ({len(wrong)} rows)",
             )
+
+
+def _bounds(shard: Shard, file: str, manifest: Manifest) -> Iterator[Finding]:
+    """Find token ids and sources that the manifest does not know."""
+    token, source = shard.highest()
+    if token >= manifest.tokenizer.vocabulary:
+        yield Finding(
+            file, f"has the token id {token}, the manifest's vocabulary {manifest.tokenizer.vocabulary} ids"
+        )
+    if source >= len(manifest.sources):
+        yield Finding(
+            file, f"has rows of source {source} (from 0), the manifest lists {len(manifest.sources)} sources"
+        )
+
+
+def _drops(folder: Path, manifest: Manifest) -> Iterator[Finding]:
+    """Find a list of drops that is not as long as the ledger says."""
+    listed = (folder / DROPPED).read_bytes().count(b"\n")
+    dropped = sum(manifest.ledger.dropped.values())
+    if listed != dropped:
+        yield Finding(DROPPED, f"lists {listed} records, the ledger says that {dropped} were dropped")
 
 
 def _totals(manifest: Manifest) -> Iterator[Finding]:

@@ -44,7 +44,7 @@ def write_folder(folder: Path, shards: list[Rows]) -> Manifest:
     for part in parts:
         part.unlink()
     (folder / "tokenizer").mkdir()
-    beside = {"dropped.jsonl": b"", "tokenizer/tokenizer.json": b'{"model": {}}'}
+    beside = {"dropped.jsonl": b'{"reason": "long"}\n', "tokenizer/tokenizer.json": b'{"model": {}}'}
     for name, data in {**shard.datasets_files(facts), **beside}.items():
         manifest.write_atomically(folder / name, data)
     rows = sum(f.rows for f in facts)

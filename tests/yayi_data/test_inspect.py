@@ -122,13 +122,25 @@ def test_a_row_as_json_has_ids_tokens_and_texts(folder: str, capsys: pytest.Capt
         (InspectOptions(row=10), "there are 10 rows, the last is 9"),
         (InspectOptions(source="a.jsonl:11"), "its record was dropped: schema-missing"),
         (InspectOptions(source="a.jsonl:99"), "no record starts at that line"),
-        (InspectOptions(source="b.jsonl:1"), "no source is called b.jsonl; there are a.jsonl"),
+        (InspectOptions(source="b.jsonl:1"), "no source is called b.jsonl; name one of a.jsonl"),
         (InspectOptions(source="a.jsonl"), "expected FILE:LINE"),
     ],
 )
 def test_a_row_that_is_not_there_is_explained(folder: str, options: InspectOptions, told: str) -> None:
     with pytest.raises(YayiError, match=re.escape(told)):
         inspect(folder, options)
+
+
+def test_sources_whose_files_have_the_same_name_are_told_apart(tmp_path: Path, byte_level: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        record = {"instruction": name, "output": name}
+        (tmp_path / name / "x.jsonl").write_text(json.dumps(record) + "\n")
+    paths = tuple(str(tmp_path / name / "x.jsonl") for name in "ab")
+    packed = pack(PackOptions(paths, str(byte_level), tmp_path / "packed"))
+    inspect(str(packed.output), InspectOptions(source="b/x.jsonl:1"))
+    with pytest.raises(YayiError, match=r"several sources are called x\.jsonl; name one of a/x\.jsonl, b/x"):
+        inspect(str(packed.output), InspectOptions(source="x.jsonl:1"))
 
 
 def test_raw_files_show_what_pack_would_do(

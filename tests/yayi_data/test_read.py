@@ -101,6 +101,20 @@ def test_compressed_files_read_as_they_are(tmp_path: Path, layout: str, compress
     )
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        gzip.compress(LINES) + bytes(70_000),
+        gzip.compress(LINES[:20]) + bytes(512) + gzip.compress(LINES[20:]),
+        b"\x53\x2a\x4d\x18\x03\0\0\0abc" + zstandard.ZstdCompressor().compress(LINES),
+    ],
+    ids=["padded gzip", "gzip padded inside", "zstd behind a skippable frame"],
+)
+def test_what_is_no_data_in_a_compressed_file_is_passed_over(tmp_path: Path, stored: bytes) -> None:
+    source = one(write(tmp_path, stored, "b.jsonl"))
+    assert taken(list(chunks_of(source))) == taken(list(chunks_of(one(write(tmp_path, LINES)))))
+
+
 @pytest.mark.parametrize("layout", ["lines", "pretty array"])
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.ZstdCompressor().compress])
 def test_a_compressed_file_that_was_cut_gives_what_it_holds_and_one_problem(

@@ -1,13 +1,14 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from yayi_data.errors import DataError, YayiError
 from yayi_data.index import merge_index, open_index
-from yayi_data.manifest import Counts, Ledger, Manifest, file_facts, load, write
+from yayi_data.manifest import Counts, Ledger, Manifest, TokenizerFacts, file_facts, load, write
 from yayi_data.shard import Shards
 from yayi_data.verify import Finding, verify
 
@@ -148,8 +149,38 @@ def test_sums_that_do_not_add_up_are_found(packed: Path) -> None:
     write(packed, replace(manifest, ledger=Ledger(60, 50, {"long": 9}), domains={"a": Counts(50, 0, 0)}))
     messages = [finding.message for finding in verify(packed)]
     assert messages == [
+        "lists 1 records, the ledger says that 9 were dropped",
         "its counts of the domains are not those of the index",
         f"says {manifest.tokens} tokens, its domains have 0",
         f"says {manifest.supervised_tokens} supervised_tokens, its domains have 0",
         "its ledger does not add up: 60 read, 50 kept, 9 dropped",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"sources": []}, "has rows of source 0"),
+        ({"tokenizer": TokenizerFacts("f" * 16, {"<|End|>": 4}, 5)}, "the manifest's vocabulary 5 ids"),
+        ({"files": []}, "is not listed in the manifest"),
+    ],
+)
+def test_a_manifest_that_the_folder_contradicts_is_found(
+    packed: Path, change: dict[str, Any], told: str
+) -> None:
+    write(packed, replace(load(packed), **change))
+    assert any(told in finding.message for finding in verify(packed))
+
+
+def test_a_ledger_of_drops_that_are_not_listed_is_found(packed: Path) -> None:
+    manifest = load(packed)
+    ledger = Ledger(manifest.ledger.read + 5, manifest.ledger.kept, {"long": 6})
+    write(packed, replace(manifest, ledger=ledger))
+    assert files_of(verify(packed)) == ["dropped.jsonl"]
+
+
+def test_a_link_to_a_folder_is_found(packed: Path, tmp_path: Path) -> None:
+    (packed / "tokenizer").rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "evil.py").touch()
+    (packed / "tokenizer").symlink_to(tmp_path / "elsewhere")
+    assert "tokenizer" in files_of(verify(packed))

@@ -20,7 +20,11 @@ BLOCK_BYTES = 1 << 19
 """Bytes read at a time; parsing is fastest while a block and what it becomes stay in the CPU's cache."""
 
 _HEAD_BYTES = 1 << 16
-_COMPRESSED: dict[bytes, Literal["gz", "zst"]] = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst"}
+_COMPRESSED: dict[bytes, Literal["gz", "zst"]] = {
+    b"\x1f\x8b": "gz",
+    b"\x28\xb5\x2f\xfd": "zst",
+    **{bytes([0x50 + i]) + b"\x2a\x4d\x18": "zst" for i in range(16)},  # skippable frames (RFC 8878, 3.1.2)
+}
 _FIRST_KEY = re.compile(rb'^\s*\[\s*\{\s*"([^"\\]{1,64})"\s*:')
 BOM = b"\xef\xbb\xbf"
 
@@ -258,11 +262,15 @@ class _Unpacker(Protocol):
 
 
 def unpacked(stored: Iterator[bytes], compression: Literal["gz", "zst"]) -> Iterator[bytes]:
-    """Decompress a stream of one or more members or frames; raise DamagedStreamError where it breaks."""
+    """Decompress a stream of one or more members or frames; raise DamagedStreamError where it breaks.
+
+    Zeros behind a gzip member are padding, as gzip itself takes them.
+    """
     unpacker: _Unpacker | None = None
+    padding = b""
     for data in stored:
         for piece in _pieces(data):
-            rest = piece
+            rest = piece if unpacker else piece.lstrip(padding)
             while rest:
                 unpacker = unpacker or _unpacker(compression)
                 try:
@@ -270,7 +278,8 @@ def unpacked(stored: Iterator[bytes], compression: Literal["gz", "zst"]) -> Iter
                         yield out
                 except Exception as error:  # zlib and zstandard each have their own
                     raise DamagedStreamError(f"the {compression} stream is damaged: {error}") from error
-                rest = unpacker.unused_data if unpacker.eof else b""
+                padding = b"\0" if compression == "gz" else b""
+                rest = unpacker.unused_data.lstrip(padding) if unpacker.eof else b""
                 unpacker = None if unpacker.eof else unpacker
     if unpacker is not None:
         raise DamagedStreamError(f"the {compression} stream ends early: the file was cut")

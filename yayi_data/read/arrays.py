@@ -4,6 +4,7 @@ A stretch at a time is scanned and parsed at once (`spans`). Where that fails, r
 with the strict scanner, which names the fault, and reading goes on at the next plausible record start.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,8 @@ from yayi_data.read.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Buffer
 from yayi_data.read.locate import problem
 from yayi_data.read.scan import Fault, Scan, scan, shown, skip_space
 from yayi_data.read.sources import BLOCK_BYTES, BOM, Source
-from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all, record_start
+from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all
+from yayi_data.read.starts import LOOK_BEHIND, REACH, begins_record, next_start
 from yayi_data.types import Chunk, Problem
 
 _SMALL = 1 << 14
@@ -33,18 +35,18 @@ class ArrayReader:
         self.text = Buffer(blocks, place)
         self.whole = whole
         self.record = place.record
-        self.start_pattern = record_start(source.first_key)
         self.window = BLOCK_BYTES
         self.taken = self._nothing()
         self.size = 0
         self.problems: list[Problem] = []
+        self.closed = False
         self.state: Callable[[], Chunk | None] = self._opening if place.offset == 0 else self._element
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield chunks until the array, or its part, ends."""
         while self.text.skip_space():
             chunk = self.state()
-            if (chunk and len(self.taken)) or self.size >= BLOCK_BYTES:
+            if (chunk and (len(self.taken) or self.problems)) or self.size >= BLOCK_BYTES:
                 yield self._flushed()
             if chunk:
                 yield chunk
@@ -64,11 +66,14 @@ class ArrayReader:
         self.problems = []
         return chunk
 
-    def _report(self, rule: str, message: str, record: int | None = None, ahead: int = 0) -> None:
-        """Note a problem `ahead` bytes after the position."""
+    def _report(self, rule: str, message: str) -> None:
+        """Note a problem at the position that belongs to no record."""
+        self._report_faults([Fault(self.text.position, rule, message)], None)
+
+    def _report_faults(self, faults: list[Fault], record: int | None) -> None:
         where = self.text.where(self.source.path, record)
-        raw = self.text.data[self.text.position :]
-        self.problems.append(problem(where, raw, ahead, rule, message))
+        raw, begin = self.text.data[self.text.position :], self.text.position
+        self.problems += [problem(where, raw, offset - begin, *told) for offset, *told in faults]
 
     # States: each looks at the byte at the position, which is no space.
 
@@ -117,11 +122,12 @@ class ArrayReader:
         self.state = self._element
         if head == b",":
             self.text.position += 1
-        else:
+        elif not self.closed:
             self._report("syntax", _NO_COMMA)
 
     def _close(self) -> None:
         self.text.position += 1
+        self.closed = True
         self.state = self._after
 
     def _after(self) -> None:
@@ -138,7 +144,7 @@ class ArrayReader:
         """Report an array that was not closed, or a comma missing before the next part."""
         if self.text.damage:
             self._report("compression", self.text.damage)
-        elif self.whole and self.state not in (self._after, self._swallow):
+        elif self.whole and not self.closed and self.state != self._swallow:
             self._report("syntax", "the file ends inside the array: expected ]; was the file cut?")
         elif not self.whole and self.state == self._between:
             self._report("syntax", _NO_COMMA)
@@ -225,11 +231,22 @@ class ArrayReader:
             self.text.position = found.end
             self.state = self._between
             return
-        self._report(fault.rule, fault.message, self.record, fault.offset - begin)
+        self._lose(fault, found)
+
+    def _lose(self, fault: Fault, found: Scan) -> None:
+        """Report the malformed record at the position, and go on at the next one.
+
+        That may begin before the fault, where this one was cut off or lost a quote.
+        """
+        data, begin = self.text.data, self.text.position
+        resumed = next_start(data, begin + 1, fault.offset, self.source.first_key) if found.syntax else None
+        own = [other for other in found.faults if other.offset < (resumed or len(data))]
+        self._report_faults([*own, fault], self.record)
+        if (stray := _STRAY.match(data, begin)) and begins_record(data, stray.end(), self.source.first_key):
+            self.text.position = stray.end()
+            return
         self._take(b"")
-        # A lost quote makes one string of this record's end and the next one's start.
-        swallowed = data[: fault.offset].rstrip().endswith(b'"') and found.text > begin
-        self._resume(found.text if swallowed else max(fault.offset, begin + 1))
+        self._resume(resumed or max(fault.offset, begin + 1))
 
     def _scanned(self) -> tuple[Scan, int]:
         """Scan the record at the position, reading on until its end and what follows are known."""
@@ -237,9 +254,9 @@ class ArrayReader:
         while True:
             found = scan(text.data, text.position)
             following = skip_space(text.data, found.end)
-            if following + 4 < len(text.data) or text.ended:
+            if following + REACH < len(text.data) or text.ended:
                 return found, following
-            if len(text.data) - text.position > MAX_RECORD_BYTES:
+            if following + 4 >= len(text.data) and len(text.data) - text.position > MAX_RECORD_BYTES:
                 found.syntax = Fault(text.position, "too-large", TOO_LARGE)
                 return found, following
             text.more()
@@ -249,21 +266,36 @@ class ArrayReader:
         data = self.text.data
         if following >= len(data) or data[following : following + 1] in (b",", b"]"):
             return None
-        if self.start_pattern.match(data, following):
+        if begins_record(data, following, self.source.first_key):
             return None
         return Fault(following, "syntax", f"expected , or ] after the record, found {shown(data, following)}")
 
-    def _resume(self, position: int) -> None:
-        """Go on at the next plausible record start at or after `position`, or to the end."""
+    def _resume(self, start: int) -> None:
+        """Go on at the next plausible record start at or after `start`, or to the end."""
         text = self.text
-        text.position = position
-        while not (match := self.start_pattern.search(text.data, text.position)):
-            text.position = max(text.position, len(text.data) - 256)  # a start may be cut in two
-            if not text.more():
+        while True:
+            end = len(text.data) if text.ended else len(text.data) - REACH
+            if (found := next_start(text.data, start, end, self.source.first_key)) is not None:
+                text.position = found
+                self.state = self._element
+                return
+            if text.ended:
                 self.state = self._swallow
                 return
-        text.position = match.start()
-        self.state = self._element
+            start = max(start, end)
+            keep = _character_start(text.data, start - LOOK_BEHIND)
+            text.position = max(text.position, keep)
+            start -= text.position
+            text.more()
+
+
+_STRAY = re.compile(rb"[^\s{}\[\],\"]{1,64}\s*(?=\{)")
+"""What stands before a record and is none itself."""
+
+
+def _character_start(data: bytes, offset: int) -> int:
+    """Return the offset at or just before `offset` where a UTF-8 character begins."""
+    return next((at for at in range(offset, offset - 4, -1) if at < 0 or data[at] & 0xC0 != 0x80), offset)
 
 
 def _parses(raw: bytes) -> bool:

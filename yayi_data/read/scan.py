@@ -19,8 +19,9 @@ Path = tuple[str | int, ...]
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
 _BAD_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_HALF_NUMBER = re.compile(rb"\.|[eE][+-]?|-")
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)?(?:(?<=[0-9])\.[0-9]*)?(?:(?<=[0-9])[eE][+-]?[0-9]*)?")
+"""As much as can begin a number: one that ends with a digit is whole."""
+_NUMBER_STARTS = frozenset(b"%c" % byte for byte in b"-0123456789")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LITERALS = (b"true", b"false", b"null")
 _ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r"}
@@ -40,15 +41,15 @@ class Fault(NamedTuple):
 class Scan:
     """What a scan found: `end` is one past the value, or where scanning had to stop at a syntax fault.
 
-    `text` is the offset of the last string token begun: a string that swallowed the next record's start.
+    `members` are the keys of the outermost object.
     """
 
     end: int = 0
-    text: int = 0
     syntax: Fault | None = None
     faults: list[Fault] = field(default_factory=list)
     values: dict[Path, int] = field(default_factory=dict)
     keys: dict[Path, int] = field(default_factory=dict)
+    members: set[str] = field(default_factory=set)
 
 
 def scan(raw: bytes, start: int = 0, wanted: Collection[Path] = ()) -> Scan:
@@ -144,7 +145,7 @@ class _Scanner:
             return first + 1
         self.expects_value = True
         self.path.append(0 if head == b"[" else "")
-        self.keys.append(set())
+        self.keys.append(set() if self.keys else self.found.members)
         return first if head == b"[" else self.key(first, "a key in double quotes or }")
 
     def next_member(self, position: int) -> int:
@@ -190,7 +191,6 @@ class _Scanner:
 
     def string(self, position: int, path: Path) -> tuple[int, str]:
         """Scan a string token; return its end and its text."""
-        self.found.text = position
         match = _STRING.match(self.raw, position + 1)
         end = match.end() if match else position + 1
         if self.raw[end : end + 1] != b'"':
@@ -235,17 +235,18 @@ class _Scanner:
                 message = f"{word.decode()} is not JSON: use a number or null"
                 self.found.faults.append(Fault(position, "not-a-number", message, tuple(self.path)))
                 return position + len(word)
-        match = _NUMBER.match(self.raw, position)
-        if match or self.raw[position : position + 1] == b"-":
-            return self.number_end(match.end() if match else position)
+        if self.raw[position : position + 1] in _NUMBER_STARTS:
+            return self.number(position)
         for word in _LITERALS:
             if self.raw[position : position + 1] == word[:1]:
                 return self.literal(position, word)
         raise _stop(position, f"expected a value, found {shown(self.raw, position)}")
 
-    def number_end(self, end: int) -> int:
-        if half := _HALF_NUMBER.match(self.raw, end):
-            raise _stop(half.end(), f"expected a digit, found {shown(self.raw, half.end())}")
+    def number(self, position: int) -> int:
+        match = _NUMBER.match(self.raw, position)
+        end = match.end() if match else position
+        if not self.raw[position:end][-1:].isdigit():
+            raise _stop(end, f"expected a digit, found {shown(self.raw, end)}")
         return end
 
     def literal(self, position: int, word: bytes) -> int:

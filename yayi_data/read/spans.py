@@ -16,10 +16,6 @@ from yayi_data.read.scan import skip_space
 
 _GAP = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 _QUOTE, _BACKSLASH = 0x22, 0x5C
-_USUAL = (b"instruction", b"system", b"conversations", b"messages")
-_UNUSUAL = (b"input", b"output", b"history", b"tools", b"id")
-_INSIDE = frozenset((b"from", b"value", b"role", b"content", b"type", b"function", b"name", b"arguments"))
-"""First keys of objects inside records, which therefore tell nothing."""
 
 
 class Spans(NamedTuple):
@@ -68,16 +64,6 @@ def parse_all(data: bytes, spans: Spans) -> list[Any] | None:
     except orjson.JSONDecodeError:
         return None
     return values if len(values) == len(spans.starts) else None
-
-
-def record_start(first_key: bytes) -> re.Pattern[bytes]:
-    """Return the pattern of a plausible record start: an opening brace and a key that begins records.
-
-    In valid JSON it matches structure only, since a quote inside a text is escaped.
-    """
-    known = first_key and first_key not in _INSIDE
-    keys = (*_USUAL, re.escape(first_key)) if known else (*_USUAL, *_UNUSUAL)
-    return re.compile(rb'\{[ \t\r\n]*"(?:' + b"|".join(keys) + rb')"[ \t\r\n]*:')
 
 
 def adjoin(data: bytes, spans: Spans, i: int) -> bool:

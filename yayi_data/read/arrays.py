@@ -8,14 +8,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-import orjson
-
 from yayi_data.read.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Buffer, Place
-from yayi_data.read.locate import problem
+from yayi_data.read.locate import SHOWN_BYTES, advance, problem
 from yayi_data.read.scan import Fault, Scan, scan, shown, skip_space
 from yayi_data.read.sources import BLOCK_BYTES, BOM, Source
-from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all
+from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all, parses, places
 from yayi_data.read.starts import LOOK_BEHIND, REACH, begins_record, next_start
 from yayi_data.types import Chunk, Problem
 
@@ -40,6 +37,7 @@ class ArrayReader:
         self.size = 0
         self.problems: list[Problem] = []
         self.closed = False
+        self.unclosed: tuple[int, Problem] | None = None
         self.state: Callable[[], Chunk | None] = self._opening if place.offset == 0 else self._element
 
     def chunks(self) -> Iterator[Chunk]:
@@ -71,8 +69,8 @@ class ArrayReader:
         self._report_faults([Fault(self.text.position, rule, message)], None)
 
     def _report_faults(self, faults: list[Fault], record: int | None) -> None:
-        where = self.text.where(self.source.path, record)
-        raw, begin = self.text.data[self.text.position :], self.text.position
+        where, begin = self.text.where(self.source.path, record), self.text.position
+        raw = self.text.data[begin : max(fault.offset for fault in faults) + SHOWN_BYTES]
         self.problems += [problem(where, raw, offset - begin, *told) for offset, *told in faults]
 
     # States: each looks at the byte at the position, which is no space.
@@ -173,7 +171,7 @@ class ArrayReader:
 
     def _chunk(self, data: bytes, spans: Spans, values: list[Any]) -> Chunk:
         line, column = self.text.place()
-        lines, columns = _places(data, spans.starts, line, column)
+        lines, columns = places(data, spans.starts, line, column)
         offset = self.text.offset
         chunk = Chunk(
             self.source.index,
@@ -199,7 +197,7 @@ class ArrayReader:
         begin = self.text.position
         for i, (start, end) in enumerate(zip(*spans, strict=True)):
             self.text.position = begin + start
-            if not _parses(window[start:end]) or not adjoin(window, spans, i):
+            if not parses(window[start:end]) or not adjoin(window, spans, i):
                 self._single()
                 return
             self._take(window[start:end])
@@ -220,6 +218,8 @@ class ArrayReader:
 
     def _single(self) -> None:
         """Take the record at the position with the strict scanner, or report it and move on."""
+        if self._is_unclosed():
+            return
         found, following = self._scanned()
         data, begin = self.text.data, self.text.position
         fault = found.syntax or self._misplaced(found, following)
@@ -239,14 +239,48 @@ class ArrayReader:
         That may begin before the fault, where this one was cut off or lost a quote.
         """
         data, begin = self.text.data, self.text.position
-        resumed = next_start(data, begin + 1, fault.offset, self.source.first_key) if found.syntax else None
-        own = [other for other in found.faults if other.offset < (resumed or len(data))]
-        self._report_faults([*own, fault], self.record)
         if (stray := _STRAY.match(data, begin)) and begins_record(data, stray.end(), self.source.first_key):
+            self._report_faults([fault], self.record)
             self.text.position = stray.end()
             return
+        inner = next_start(data, begin + 1, found.end, self.source.first_key) if found.syntax else None
+        own = [other for other in found.faults if other.offset < (inner or len(data))]
+        self._report_faults([*own, fault], self.record)
+        if inner:
+            self.unclosed = self.text.offset + found.end - begin, self.problems[-1]
+            self.problems[-1] = self._with_hint(self.problems[-1], inner)
         self._take(b"")
-        self._resume(resumed or max(fault.offset, begin + 1))
+        self._resume(inner or max(fault.offset, begin + 1))
+
+    def _with_hint(self, told: Problem, inner: int) -> Problem:
+        """Tell where the next record begins inside the one at the position, whose fault may be far behind."""
+        line, column = advance(*self.text.place(), self.text.data[self.text.position : inner])
+        hint = f"; the next record begins before this one is closed, at {line}:{column}"
+        return told._replace(record=self.record, message=told.message + hint)
+
+    def _is_unclosed(self) -> bool:
+        """Lose a record that is cut off inside another one that is, at little cost.
+
+        The scan of the outer one went through this one too, up to its fault; so where this one is not closed
+        before the next begins, its fault is the same. Many such records would take long to scan to there.
+        """
+        data, begin = self.text.data, self.text.position
+        if not self.unclosed or self.text.offset >= self.unclosed[0]:
+            return False
+        inner = next_start(data, begin + 1, begin + REACH, self.source.first_key)
+        if inner is None or inner + REACH > begin + self.unclosed[0] - self.text.offset:
+            return False
+        found = scan(data[begin : inner + REACH])
+        if begin + found.end < inner + REACH:
+            return False
+        told = self.unclosed[1]
+        if told.rule == "too-large":  # stands where its record begins
+            line, column = self.text.place()
+            told = told._replace(line=line, column=column)
+        self.problems.append(self._with_hint(told, inner))
+        self._take(b"")
+        self._resume(inner)
+        return True
 
     def _scanned(self) -> tuple[Scan, int]:
         """Scan the record at the position, reading on until its end and what follows are known."""
@@ -283,36 +317,10 @@ class ArrayReader:
                 self.state = self._swallow
                 return
             start = max(start, end)
-            keep = _character_start(text.data, start - LOOK_BEHIND)
-            text.position = max(text.position, keep)
+            text.pass_by(start - LOOK_BEHIND)
             start -= text.position
             text.more()
 
 
 _STRAY = re.compile(rb"[^\s{}\[\],\"]{1,64}\s*(?=\{)")
 """What stands before a record and is none itself."""
-
-
-def _character_start(data: bytes, offset: int) -> int:
-    """Return the offset at or just before `offset` where a UTF-8 character begins."""
-    return next((at for at in range(offset, offset - 4, -1) if at < 0 or data[at] & 0xC0 != 0x80), offset)
-
-
-def _parses(raw: bytes) -> bool:
-    try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _places(data: bytes, starts: list[int], line: int, column: int) -> tuple[list[int], list[int]]:
-    """Return the lines and columns of `starts` in `data`: valid UTF-8 that begins at the given ones."""
-    text = np.frombuffer(data, np.uint8)
-    at = np.asarray(starts)
-    breaks = np.flatnonzero(text == 0x0A)
-    before = np.searchsorted(breaks, at)
-    line_start = np.concatenate(([0], breaks + 1))[before]
-    characters = np.concatenate(([0], np.cumsum((text & 0xC0) != 0x80, dtype=np.int64)))
-    columns = characters[at] - characters[line_start] + np.where(before == 0, column, 1)
-    return (before + line).tolist(), columns.tolist()

@@ -73,3 +73,24 @@ def adjoin(data: bytes, spans: Spans, i: int) -> bool:
         return gap is not None and gap.end() == spans.starts[i + 1]
     following = skip_space(data, spans.ends[i])
     return data[following : following + 1] in (b",", b"]")
+
+
+def parses(raw: bytes) -> bool:
+    """Tell whether a strict parser reads a record."""
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def places(data: bytes, starts: list[int], line: int, column: int) -> tuple[list[int], list[int]]:
+    """Return the lines and columns of `starts` in `data`: valid UTF-8 that begins at the given ones."""
+    text = np.frombuffer(data, np.uint8)
+    at = np.asarray(starts)
+    breaks = np.flatnonzero(text == 0x0A)
+    before = np.searchsorted(breaks, at)
+    line_start = np.concatenate(([0], breaks + 1))[before]
+    characters = np.concatenate(([0], np.cumsum((text & 0xC0) != 0x80, dtype=np.int64)))
+    columns = characters[at] - characters[line_start] + np.where(before == 0, column, 1)
+    return (before + line).tolist(), columns.tolist()

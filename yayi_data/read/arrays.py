@@ -165,9 +165,10 @@ class ArrayReader:
     def _spans_ahead(self) -> tuple[Spans, bytes]:
         ahead = self.text.data[self.text.position : self.text.position + max(self.window, _SMALL)]
         spans = find_spans(ahead)
-        if spans.starts and not adjoin(ahead, spans, len(spans.starts) - 1):
-            spans = Spans(spans.starts[:-1], spans.ends[:-1])
-        return spans, ahead
+        count = len(spans.starts)
+        while count and not adjoin(ahead, spans, count - 1):
+            count -= 1
+        return Spans(spans.starts[:count], spans.ends[:count]), ahead
 
     def _chunk(self, data: bytes, spans: Spans, values: list[Any]) -> Chunk:
         line, column = self.text.place()
@@ -322,5 +323,5 @@ class ArrayReader:
             text.more()
 
 
-_STRAY = re.compile(rb"[^\s{}\[\],\"]{1,64}\s*(?=\{)")
+_STRAY = re.compile(rb"(?:[^\s{}\[\],\"]{1,64}\s*|\{)(?=\{)")
 """What stands before a record and is none itself."""

@@ -180,7 +180,8 @@ class _Scanner:
         self.path[-1] = key
         path = tuple(self.path)
         if key in self.keys[-1]:
-            self.found.faults.append(Fault(position, "duplicate-key", key, path))
+            message = f"the key {key!r} stands twice in one object: remove one of the two"
+            self.found.faults.append(Fault(position, "duplicate-key", message, path))
         self.keys[-1].add(key)
         if path in self.wanted:
             self.found.keys[path] = position

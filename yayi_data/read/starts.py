@@ -40,10 +40,11 @@ def _is_record(data: bytes, match: re.Match[bytes], found: Scan, first_key: byte
     """Judge an object by its members, and by what stands around it."""
     at = match.start()
     before = data[max(0, at - LOOK_BEHIND) : at].rstrip()[-1:]
-    usual = match[1] == first_key and first_key not in _INSIDE
+    usual = match[1] == first_key
+    known = not found.members.isdisjoint(_OF_RECORDS)
     if before == b":":  # mostly a member's value
-        return usual
-    if not usual and found.members.isdisjoint(_OF_RECORDS):
+        return usual and known
+    if not known and not (usual and first_key not in _INSIDE):
         return False
     # What is whole and stands in the midst of words is an example in a text.
     following = skip_space(data, at + found.end)

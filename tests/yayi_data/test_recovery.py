@@ -152,10 +152,14 @@ def source_of(folder: Path, data: bytes) -> Source:
     return open_sources([str(folder / "a.json")])[0]
 
 
+def cut(text: str) -> str:
+    return text[: text.index(',{"from":"yayi"')]
+
+
 def test_many_records_cut_off_in_a_row_are_one_problem_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = [talk(f"q{i}", "a") if i % 3 else talk(f"q{i}", "a")[:-40] for i in range(200)]
+    texts = [talk(f"q{i}", "a") if i % 3 else cut(talk(f"q{i}", "a")) for i in range(200)]
     data = ("[" + ",".join(texts) + "]").encode()
     problems = {}
     for reach in (200, 1 << 16):  # within reach of the end each record is scanned up to there
@@ -179,11 +183,14 @@ def test_records_cut_off_in_a_row_that_reach_too_far_are_too_large(
         monkeypatch.setattr(f"yayi_data.read.{name}", 3_000)
     for module in ("sources", "arrays"):
         monkeypatch.setattr(f"yayi_data.read.{module}.BLOCK_BYTES", 100)
-    texts = [talk(f"q{i}", "a") if i % 3 else talk(f"q{i}", "a")[:-40] for i in range(200)]
+    texts = [talk(f"q{i}", "a") if i % 3 else cut(talk(f"q{i}", "a")) for i in range(200)]
     found = list(chunks_of(source_of(tmp_path, ("[" + ",\n".join(texts) + "]").encode())))
     problems = [p for chunk in found for p in chunk.problems]
     assert [p.record for p in problems] == list(range(0, 200, 3))
-    assert all((p.line, p.rule) in ((p.record + 1, "too-large"), (200, "syntax")) for p in problems)
+    wrong = [
+        p for p in problems if (p.line, p.rule) not in (((p.record or 0) + 1, "too-large"), (200, "syntax"))
+    ]
+    assert not wrong
     assert {p.rule for p in problems} == {"too-large", "syntax"}
 
 

@@ -70,7 +70,8 @@ class ArrayReader:
 
     def _report_faults(self, faults: list[Fault], record: int | None) -> None:
         where, begin = self.text.where(self.source.path, record), self.text.position
-        raw = self.text.data[begin : max(fault.offset for fault in faults) + SHOWN_BYTES]
+        end = max((fault.offset for fault in faults), default=begin)
+        raw = self.text.data[begin : end + SHOWN_BYTES]
         self.problems += [problem(where, raw, offset - begin, *told) for offset, *told in faults]
 
     # States: each looks at the byte at the position, which is no space.
@@ -247,17 +248,18 @@ class ArrayReader:
         inner = next_start(data, begin + 1, found.end, self.source.first_key) if found.syntax else None
         own = [other for other in found.faults if other.offset < (inner or len(data))]
         self._report_faults([*own, fault], self.record)
-        if inner:
+        if inner and fault.rule != "compression":
             self.unclosed = self.text.offset + found.end - begin, self.problems[-1]
-            self.problems[-1] = self._with_hint(self.problems[-1], inner)
+            self._hint(inner)
         self._take(b"")
         self._resume(inner or max(fault.offset, begin + 1))
 
-    def _with_hint(self, told: Problem, inner: int) -> Problem:
-        """Tell where the next record begins inside the one at the position, whose fault may be far behind."""
+    def _hint(self, inner: int) -> None:
+        """Add to the last problem where the next record begins, which may be far from the fault."""
         line, column = advance(*self.text.place(), self.text.data[self.text.position : inner])
+        told = self.problems[-1]
         hint = f"; the next record begins before this one is closed, at {line}:{column}"
-        return told._replace(record=self.record, message=told.message + hint)
+        self.problems[-1] = told._replace(message=told.message + hint)
 
     def _is_unclosed(self) -> bool:
         """Lose a record that is cut off inside another one that is, at little cost.
@@ -274,11 +276,14 @@ class ArrayReader:
         found = scan(data[begin : inner + REACH])
         if begin + found.end < inner + REACH:
             return False
-        told = self.unclosed[1]
-        if told.rule == "too-large":  # stands where its record begins
-            line, column = self.text.place()
-            told = told._replace(line=line, column=column)
-        self.problems.append(self._with_hint(told, inner))
+        own = [other._replace(offset=begin + other.offset) for other in found.faults]
+        faults = [other for other in own if other.offset < inner]
+        if self.unclosed[1].rule == "too-large":  # stands where its record begins
+            faults.append(Fault(begin, "too-large", TOO_LARGE))
+        self._report_faults(faults, self.record)
+        if self.unclosed[1].rule != "too-large":
+            self.problems.append(self.unclosed[1]._replace(record=self.record))
+        self._hint(inner)
         self._take(b"")
         self._resume(inner)
         return True

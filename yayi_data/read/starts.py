@@ -12,10 +12,11 @@ LOOK_BEHIND = 64
 # In valid JSON this matches structure only, since a quote inside a text is escaped.
 _OBJECT = re.compile(rb'\{[ \t\r\n]*"([^"\\]{1,64})"[ \t\r\n]*:')
 _OF_RECORDS = frozenset(("instruction", "system", "conversations", "messages"))
-_INSIDE = frozenset(
-    (b"from", b"value", b"role", b"content", b"type", b"function", b"name", b"arguments", b"id")
-)
-"""First keys of objects inside records, which therefore tell nothing."""
+_OF_TURNS = frozenset(("from", "value", "role", "content", "type", "function", "name", "arguments"))
+"""Members that records alone have, and first keys of objects inside records; `id` may be either."""
+
+_BESIDE = b",[}]"
+"""What stands before a record that is not in the midst of a text."""
 
 
 def next_start(data: bytes, start: int, end: int, first_key: bytes) -> int | None:
@@ -23,11 +24,21 @@ def next_start(data: bytes, start: int, end: int, first_key: bytes) -> int | Non
 
     `first_key` is the first key of the file's first record. `data` should reach `REACH` bytes past `end`.
     """
+    usual = first_key.decode(errors="replace")
     while (match := _OBJECT.search(data, start)) and match.start() < end:
-        found = scan(data[match.start() : match.start() + REACH])
-        if _is_record(data, match, found, first_key):
-            return match.start()
-        start = match.start() + (1 if found.syntax else found.end)
+        at, key = match.start(), match[1].decode(errors="replace")
+        start = at + 1
+        if key in _OF_TURNS and key != usual:
+            continue
+        before = data[max(0, at - LOOK_BEHIND) : at].rstrip()[-1:]
+        if key in _OF_RECORDS and before in _BESIDE:
+            return at
+        found = scan(data[at : at + REACH])
+        following = skip_space(data, at + found.end)
+        ended = found.syntax is None and data[following : following + 1] not in b",]{"
+        if _is_record(found, key, usual, before) and (before in _BESIDE or not ended):
+            return at
+        start = at + (1 if found.syntax else found.end)
     return None
 
 
@@ -36,16 +47,9 @@ def begins_record(data: bytes, at: int, first_key: bytes) -> bool:
     return next_start(data, at, at + 1, first_key) is not None
 
 
-def _is_record(data: bytes, match: re.Match[bytes], found: Scan, first_key: bytes) -> bool:
-    """Judge an object by its members, and by what stands around it."""
-    at = match.start()
-    before = data[max(0, at - LOOK_BEHIND) : at].rstrip()[-1:]
-    usual = match[1] == first_key
+def _is_record(found: Scan, key: str, usual: str, before: bytes) -> bool:
+    """Judge an object by its members, and more strictly behind a colon, where it is mostly a value."""
     known = not found.members.isdisjoint(_OF_RECORDS)
-    if before == b":":  # mostly a member's value
-        return usual and known
-    if not known and not (usual and first_key not in _INSIDE):
-        return False
-    # What is whole and stands in the midst of words is an example in a text.
-    following = skip_space(data, at + found.end)
-    return found.syntax is not None or before in b",[}]" or data[following : following + 1] in b",]{"
+    if before == b":":
+        return known and key == usual
+    return known or (key == usual and key not in _OF_TURNS and key != "id")

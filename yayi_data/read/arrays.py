@@ -72,7 +72,9 @@ class ArrayReader:
         where, begin = self.text.where(self.source.path, record), self.text.position
         end = max((fault.offset for fault in faults), default=begin)
         raw = self.text.data[begin : end + SHOWN_BYTES]
-        self.problems += [problem(where, raw, offset - begin, *told) for offset, *told in faults]
+        self.problems += [
+            problem(where, raw, at - begin, rule, message, path) for at, rule, message, path in faults
+        ]
 
     # States: each looks at the byte at the position, which is no space.
 
@@ -241,7 +243,7 @@ class ArrayReader:
         That may begin before the fault, where this one was cut off or lost a quote.
         """
         data, begin = self.text.data, self.text.position
-        if (stray := _STRAY.match(data, begin)) and begins_record(data, stray.end(), self.source.first_key):
+        if (stray := _STRAY.match(data, begin)) and self._begins(stray.end()):
             self._report_faults([fault], self.record)
             self.text.position = stray.end()
             return
@@ -306,9 +308,15 @@ class ArrayReader:
         data = self.text.data
         if following >= len(data) or data[following : following + 1] in (b",", b"]"):
             return None
-        if begins_record(data, following, self.source.first_key):
+        if self._begins(following):
             return None
         return Fault(following, "syntax", f"expected , or ] after the record, found {shown(data, following)}")
+
+    def _begins(self, position: int) -> bool:
+        """Tell whether a record plausibly begins at a position, be it that of the next part."""
+        if position == len(self.text.data):
+            return not self.whole
+        return begins_record(self.text.data, position, self.source.first_key)
 
     def _resume(self, start: int) -> None:
         """Go on at the next plausible record start at or after `start`, or to the end."""
@@ -328,5 +336,5 @@ class ArrayReader:
             text.more()
 
 
-_STRAY = re.compile(rb"(?:[^\s{}\[\],\"]{1,64}\s*|\{)(?=\{)")
+_STRAY = re.compile(rb"(?:[^\s{}\[\],\"]{1,64}\s*|\{)(?=\{|\Z)")
 """What stands before a record and is none itself."""

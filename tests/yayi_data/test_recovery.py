@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from yayi_data.checking import ValidateOptions, validate_paths
-from yayi_data.read import Source, arrays, chunks_of, open_sources, starts
+from yayi_data.read import Source, arrays, chunks, chunks_of, open_sources, partitions, starts
 from yayi_data.read.buffer import Buffer, Place
 
 HERE = "^"
@@ -150,6 +150,19 @@ def test_a_record_cut_off_anywhere_costs_itself_only(
 def source_of(folder: Path, data: bytes) -> Source:
     (folder / "a.json").write_bytes(data)
     return open_sources([str(folder / "a.json")])[0]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("break_", ["cut", "x", "{", '"'])
+def test_parts_of_an_array_agree_on_where_records_begin(tmp_path: Path, shape: str, break_: str) -> None:
+    texts = [json.dumps(record, ensure_ascii=False) for record in SHAPES[shape] * 2]
+    for at in range(0, len(texts[3]), 13):
+        broken = texts[3][:at] + break_ * (break_ != "cut") + texts[3][at:] * (break_ != "cut")
+        source = source_of(tmp_path, f"[{','.join([*texts[:3], broken, *texts[4:]])}]".encode())
+        whole = [record for chunk in chunks_of(source) for record in chunk.records()]
+        parts, facts = partitions(source, 0, 1)
+        assert [record for part in parts for chunk in chunks(part) for record in chunk.records()] == whole
+        assert facts.records == len(whole)
 
 
 def cut(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from yayi_data.checking import ValidateOptions, validate_paths
-from yayi_data.read import Source, arrays, chunks, chunks_of, open_sources, partitions, starts
+from yayi_data.read import Source, arrays, chunks, chunks_of, open_sources, partitions
 from yayi_data.read.buffer import Buffer, Place
 
 HERE = "^"
@@ -176,8 +176,7 @@ def test_many_records_cut_off_in_a_row_are_one_problem_each(
     data = ("[" + ",".join(texts) + "]").encode()
     problems = {}
     for reach in (200, 1 << 16):  # within reach of the end each record is scanned up to there
-        monkeypatch.setattr(arrays, "REACH", reach)
-        monkeypatch.setattr(starts, "REACH", reach)
+        monkeypatch.setattr(arrays, "_MARGIN", reach)
         found = list(chunks_of(source_of(tmp_path, data)))
         assert [raw.decode() for chunk in found for raw in chunk.raws if raw] == [
             t for i, t in enumerate(texts) if i % 3
@@ -190,7 +189,7 @@ def test_many_records_cut_off_in_a_row_are_one_problem_each(
 def test_records_cut_off_in_a_row_that_reach_too_far_are_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("arrays.REACH", "starts.REACH"):
+    for name in ("arrays._MARGIN", "arrays.REACH", "starts.REACH"):
         monkeypatch.setattr(f"yayi_data.read.{name}", 200)
     for name in ("arrays.MAX_RECORD_BYTES", "buffer.MAX_RECORD_BYTES"):
         monkeypatch.setattr(f"yayi_data.read.{name}", 3_000)

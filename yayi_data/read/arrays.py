@@ -17,6 +17,8 @@ from yayi_data.read.starts import LOOK_BEHIND, REACH, begins_record, next_start
 from yayi_data.types import Chunk, Problem
 
 _SMALL = 1 << 14
+_MARGIN = 1 << 12
+"""A record that is not closed so many bytes after the next one's start is not closed before it."""
 _NO_COMMA = "expected , before this record: the comma between two records is missing"
 
 
@@ -273,10 +275,10 @@ class ArrayReader:
         if not self.unclosed or self.text.offset >= self.unclosed[0]:
             return False
         inner = next_start(data, begin + 1, begin + REACH, self.source.first_key)
-        if inner is None or inner + REACH > begin + self.unclosed[0] - self.text.offset:
+        if inner is None or inner + _MARGIN > begin + self.unclosed[0] - self.text.offset:
             return False
-        found = scan(data[begin : inner + REACH])
-        if begin + found.end < inner + REACH:
+        found = scan(data[begin : inner + _MARGIN])
+        if begin + found.end < inner + _MARGIN:
             return False
         own = [other._replace(offset=begin + other.offset) for other in found.faults]
         faults = [other for other in own if other.offset < inner]

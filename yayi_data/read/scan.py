@@ -131,7 +131,7 @@ class _Scanner:
         self.expects_value = False
         head = self.raw[position : position + 1]
         if head == b'"':
-            return self.string(position, tuple(self.path))[0]
+            return self.string(position)[0]
         if head in (b"{", b"["):
             return self.opened(position, head)
         return self.scalar(position)
@@ -176,29 +176,32 @@ class _Scanner:
         """Scan a key and its colon; note it where it is wanted or stands there for the second time."""
         if self.raw[position : position + 1] != b'"':
             raise _stop(position, f"expected {expected}, found {shown(self.raw, position)}")
-        end, key = self.string(position, (*self.path[:-1], "?"))
+        self.path[-1] = "?"
+        end, key = self.string(position)
         self.path[-1] = key
-        path = tuple(self.path)
         if key in self.keys[-1]:
             message = f"the key {key!r} stands twice in one object: remove one of the two"
-            self.found.faults.append(Fault(position, "duplicate-key", message, path))
+            self.fault(position, "duplicate-key", message)
         self.keys[-1].add(key)
-        if path in self.wanted:
+        if self.wanted and (path := tuple(self.path)) in self.wanted:
             self.found.keys[path] = position
         colon = skip_space(self.raw, end)
         if self.raw[colon : colon + 1] != b":":
             raise _stop(colon, f"expected : after the key {key!r}, found {shown(self.raw, colon)}")
         return colon + 1
 
-    def string(self, position: int, path: Path) -> tuple[int, str]:
+    def fault(self, offset: int, rule: str, message: str) -> None:
+        self.found.faults.append(Fault(offset, rule, message, tuple(self.path)))
+
+    def string(self, position: int) -> tuple[int, str]:
         """Scan a string token; return its end and its text."""
         match = _STRING.match(self.raw, position + 1)
         end = match.end() if match else position + 1
         if self.raw[end : end + 1] != b'"':
             raise _stop(*self.broken_string(end))
         body = self.raw[position + 1 : end]
-        text = self.decoded(body, position + 1, path)
-        return end + 1, self.unescaped(text, position, path) if b"\\" in body else text
+        text = self.decoded(body, position + 1)
+        return end + 1, self.unescaped(text, position) if b"\\" in body else text
 
     def broken_string(self, end: int) -> tuple[int, str]:
         if end >= len(self.raw):
@@ -209,17 +212,17 @@ class _Scanner:
         escape = _ESCAPES.get(self.raw[end], f"\\u{self.raw[end]:04x}")
         return end, f"{shown(self.raw, end)} inside a string: write it as {escape}, or remove it"
 
-    def decoded(self, body: bytes, start: int, path: Path) -> str:
+    def decoded(self, body: bytes, start: int) -> str:
         try:
             return body.decode()
         except UnicodeDecodeError as error:
             offset = start + error.start
             message = f"the byte 0x{self.raw[offset]:02x} is not UTF-8: save the file as UTF-8"
             if not any(fault.rule == "encoding-utf8" for fault in self.found.faults):
-                self.found.faults.append(Fault(offset, "encoding-utf8", message, path))
+                self.fault(offset, "encoding-utf8", message)
             return body.decode("utf-8", "replace")
 
-    def unescaped(self, text: str, position: int, path: Path) -> str:
+    def unescaped(self, text: str, position: int) -> str:
         """Resolve a string's escapes; half a surrogate pair is a fault."""
         unescaped: str = json.loads(f'"{text}"')
         if lone := _SURROGATE.search(unescaped):
@@ -227,14 +230,14 @@ class _Scanner:
                 f"\\u{ord(lone[0]):04x} at character {lone.start() + 1} is half of a surrogate pair: "
                 "write the whole character"
             )
-            self.found.faults.append(Fault(position, "encoding-surrogate", message, path))
+            self.fault(position, "encoding-surrogate", message)
         return unescaped
 
     def scalar(self, position: int) -> int:
         for word in _NOT_NUMBERS:
             if self.raw.startswith(word, position):
                 message = f"{word.decode()} is not JSON: use a number or null"
-                self.found.faults.append(Fault(position, "not-a-number", message, tuple(self.path)))
+                self.fault(position, "not-a-number", message)
                 return position + len(word)
         if self.raw[position : position + 1] in _NUMBER_STARTS:
             return self.number(position)

@@ -15,6 +15,9 @@ _OF_RECORDS = frozenset(("instruction", "system", "conversations", "messages"))
 _OF_TURNS = frozenset(("from", "value", "role", "content", "type", "function", "name", "arguments"))
 """Members that records alone have, and first keys of objects inside records; `id` may be either."""
 
+_MOST_BROKEN = 16
+"""Malformed objects that are looked at before one is a record: a record has few around one fault."""
+
 _BESIDE = b",[}]"
 """What stands before a record that is not in the midst of a text."""
 
@@ -24,7 +27,7 @@ def next_start(data: bytes, start: int, end: int, first_key: bytes) -> int | Non
 
     `first_key` is the first key of the file's first record. `data` should reach `REACH` bytes past `end`.
     """
-    usual = first_key.decode(errors="replace")
+    usual, broken = first_key.decode(errors="replace"), 0
     while (match := _OBJECT.search(data, start)) and match.start() < end:
         at, key = match.start(), match[1].decode(errors="replace")
         start = at + 1
@@ -33,11 +36,14 @@ def next_start(data: bytes, start: int, end: int, first_key: bytes) -> int | Non
         before = data[max(0, at - LOOK_BEHIND) : at].rstrip()[-1:]
         if key in _OF_RECORDS and before in _BESIDE:
             return at
+        if broken > _MOST_BROKEN:
+            continue
         found = scan(data[at : at + REACH])
         following = skip_space(data, at + found.end)
         ended = found.syntax is None and data[following : following + 1] not in b",]{"
         if _is_record(found, key, usual, before) and (before in _BESIDE or not ended):
             return at
+        broken += found.syntax is not None
         start = at + (1 if found.syntax else found.end)
     return None
 

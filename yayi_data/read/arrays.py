@@ -10,7 +10,7 @@ from typing import Any
 
 from yayi_data.read.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Buffer, Place
 from yayi_data.read.locate import SHOWN_BYTES, advance, problem
-from yayi_data.read.scan import Fault, Scan, scan, shown, skip_space
+from yayi_data.read.scan import TOO_DEEP, Fault, Scan, scan, shown, skip_space
 from yayi_data.read.sources import BLOCK_BYTES, BOM, Source
 from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all, parses, places
 from yayi_data.read.starts import LOOK_BEHIND, REACH, begins_record, next_start
@@ -249,7 +249,9 @@ class ArrayReader:
             self._report_faults([fault], self.record)
             self.text.position = stray.end()
             return
-        inner = next_start(data, begin + 1, found.end, self.source.first_key) if found.syntax else None
+        inner = None
+        if found.syntax and fault.message != TOO_DEEP:  # each of a thousand levels might be a record
+            inner = next_start(data, begin + 1, found.end, self.source.first_key)
         own = [other for other in found.faults if other.offset < (inner or len(data))]
         self._report_faults([*own, fault], self.record)
         if inner and fault.rule != "compression":
@@ -290,6 +292,7 @@ class ArrayReader:
         self._hint(inner)
         self._take(b"")
         self._resume(inner)
+        self.window = _SMALL
         return True
 
     def _scanned(self) -> tuple[Scan, int]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 MAX_DEPTH = 1024
 """Nesting that orjson reads; both must refuse the same records."""
 
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+
 Path = tuple[str | int, ...]
 """Keys and indices from the record down to a value."""
 
@@ -139,7 +141,7 @@ class _Scanner:
     def opened(self, position: int, head: bytes) -> int:
         """Step into a container: to its first value, or past its end where it is empty."""
         if len(self.path) >= MAX_DEPTH:
-            raise _stop(position, f"nested deeper than {MAX_DEPTH} levels")
+            raise _stop(position, TOO_DEEP)
         first = skip_space(self.raw, position + 1)
         if self.raw[first : first + 1] == (b"}" if head == b"{" else b"]"):
             return first + 1

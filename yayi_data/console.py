@@ -10,9 +10,11 @@ import typer
 
 from yayi_data.errors import YayiError
 
-# C0 and C1 controls, line and paragraph separators, bidirectional and zero-width controls, lone surrogates.
+# C0 and C1 controls, line and paragraph separators, bidirectional and zero-width controls, lone surrogates,
+# and the noncharacters that XML forbids.
 UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
+    "\ud800-\udfff]"
 )
 
 _INTERRUPTED = 130

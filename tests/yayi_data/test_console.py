@@ -16,6 +16,7 @@ from yayi_data.errors import DataError, YayiError
         ("cr\rlf\n", "cr\\rlf\n"),
         ("c1\x9b", r"c1\x9b"),
         ("half \ud800", r"half \ud800"),
+        ("none \ufffe\uffff", r"none \ufffe\uffff"),
         ("媒体\t宣传", "媒体\t宣传"),
     ],
 )

@@ -101,6 +101,8 @@ class Faults:
         yield Kind("syntax", "", self.with_member(f'"n":tru{MARK}'))
         yield Kind("syntax", "", self.with_member(f'"n":0{MARK}1'))
         yield Kind("syntax", "", self.with_member(f'"n":1.{MARK}x'))
+        yield Kind("syntax", "", self.with_member(f'"n":2024{MARK}-01-01'))
+        yield Kind("syntax", "", self.with_member(f'"n":1.2{MARK}.3'))
         yield Kind("syntax", "", self.with_member(f'"n":{MARK}True'))
         yield Kind("syntax", "", self.with_member(f"{MARK}// remark\n"), layouts="lop")
         yield Kind("syntax", "", self.with_member(f'"n":1{MARK}，"m":2'))
@@ -152,6 +154,11 @@ def multi_turn(number: int, pick: random.Random) -> Value:
     ]
     turns[0]["value"] = f"第{number}问：" + turns[0]["value"]
     return {"system": pick.choice(["", words(pick)]), "conversations": turns}
+
+
+def reordered(record: Value, pick: random.Random) -> Value:
+    """Let a record begin with any of its keys."""
+    return dict(pick.sample(list(record.items()), len(record)))
 
 
 def words(pick: random.Random) -> str:
@@ -262,7 +269,7 @@ def planted_file(
             record.pop("history", None)  # a tag stands at the start of the conversation
         texts.append(kind.write(record, dump))
         faults.append((len(texts) - 1, kind))
-        texts += [dump(make(len(texts) + i, pick)) for i in range(pick.randint(1, 3))]
+        texts += [dump(reordered(make(len(texts) + i, pick), pick)) for i in range(pick.randint(1, 3))]
         if kind.next:
             texts[faults[-1][0] + 1] = MARK + texts[faults[-1][0] + 1]
     content = (opening + comma.join(texts) + closing).replace("\n", newline)

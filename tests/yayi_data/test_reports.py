@@ -18,7 +18,7 @@ HOSTILE = [
     "<script>alert(1)</script>", "]]>&amp;", "| a | `b` **c** [x](javascript:1)", "\ufffe\uffff", "\x85\u2028", "@everyone #1",
 ]  # fmt: skip
 _STEERS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff\ud800-\udfff]"
 )
 
 

@@ -4,20 +4,21 @@ A stretch at a time is scanned and parsed at once (`spans`). Where that fails, r
 with the strict scanner, which names the fault, and reading goes on at the next plausible record start.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-import orjson
-
 from yayi_data.read.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Buffer, Place
-from yayi_data.read.locate import problem
-from yayi_data.read.scan import Fault, Scan, scan, shown, skip_space
+from yayi_data.read.locate import SHOWN_BYTES, advance, problem
+from yayi_data.read.scan import TOO_DEEP, Fault, Scan, scan, shown, skip_space
 from yayi_data.read.sources import BLOCK_BYTES, BOM, Source
-from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all, record_start
+from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all, parses, places
+from yayi_data.read.starts import LOOK_BEHIND, REACH, begins_record, next_start
 from yayi_data.types import Chunk, Problem
 
 _SMALL = 1 << 14
+_MARGIN = 1 << 12
+"""A record that is not closed so many bytes after the next one's start is not closed before it."""
 _NO_COMMA = "expected , before this record: the comma between two records is missing"
 
 
@@ -33,18 +34,19 @@ class ArrayReader:
         self.text = Buffer(blocks, place)
         self.whole = whole
         self.record = place.record
-        self.start_pattern = record_start(source.first_key)
         self.window = BLOCK_BYTES
         self.taken = self._nothing()
         self.size = 0
         self.problems: list[Problem] = []
+        self.closed = False
+        self.unclosed: tuple[int, Problem] | None = None
         self.state: Callable[[], Chunk | None] = self._opening if place.offset == 0 else self._element
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield chunks until the array, or its part, ends."""
         while self.text.skip_space():
             chunk = self.state()
-            if (chunk and len(self.taken)) or self.size >= BLOCK_BYTES:
+            if (chunk and (len(self.taken) or self.problems)) or self.size >= BLOCK_BYTES:
                 yield self._flushed()
             if chunk:
                 yield chunk
@@ -64,11 +66,17 @@ class ArrayReader:
         self.problems = []
         return chunk
 
-    def _report(self, rule: str, message: str, record: int | None = None, ahead: int = 0) -> None:
-        """Note a problem `ahead` bytes after the position."""
-        where = self.text.where(self.source.path, record)
-        raw = self.text.data[self.text.position :]
-        self.problems.append(problem(where, raw, ahead, rule, message))
+    def _report(self, rule: str, message: str) -> None:
+        """Note a problem at the position that belongs to no record."""
+        self._report_faults([Fault(self.text.position, rule, message)], None)
+
+    def _report_faults(self, faults: list[Fault], record: int | None) -> None:
+        where, begin = self.text.where(self.source.path, record), self.text.position
+        end = max((fault.offset for fault in faults), default=begin)
+        raw = self.text.data[begin : end + SHOWN_BYTES]
+        self.problems += [
+            problem(where, raw, at - begin, rule, message, path) for at, rule, message, path in faults
+        ]
 
     # States: each looks at the byte at the position, which is no space.
 
@@ -117,11 +125,12 @@ class ArrayReader:
         self.state = self._element
         if head == b",":
             self.text.position += 1
-        else:
+        elif not self.closed:
             self._report("syntax", _NO_COMMA)
 
     def _close(self) -> None:
         self.text.position += 1
+        self.closed = True
         self.state = self._after
 
     def _after(self) -> None:
@@ -138,7 +147,7 @@ class ArrayReader:
         """Report an array that was not closed, or a comma missing before the next part."""
         if self.text.damage:
             self._report("compression", self.text.damage)
-        elif self.whole and self.state not in (self._after, self._swallow):
+        elif self.whole and not self.closed and self.state != self._swallow:
             self._report("syntax", "the file ends inside the array: expected ]; was the file cut?")
         elif not self.whole and self.state == self._between:
             self._report("syntax", _NO_COMMA)
@@ -161,13 +170,14 @@ class ArrayReader:
     def _spans_ahead(self) -> tuple[Spans, bytes]:
         ahead = self.text.data[self.text.position : self.text.position + max(self.window, _SMALL)]
         spans = find_spans(ahead)
-        if spans.starts and not adjoin(ahead, spans, len(spans.starts) - 1):
-            spans = Spans(spans.starts[:-1], spans.ends[:-1])
-        return spans, ahead
+        count = len(spans.starts)
+        while count and not adjoin(ahead, spans, count - 1):
+            count -= 1
+        return Spans(spans.starts[:count], spans.ends[:count]), ahead
 
     def _chunk(self, data: bytes, spans: Spans, values: list[Any]) -> Chunk:
         line, column = self.text.place()
-        lines, columns = _places(data, spans.starts, line, column)
+        lines, columns = places(data, spans.starts, line, column)
         offset = self.text.offset
         chunk = Chunk(
             self.source.index,
@@ -193,7 +203,7 @@ class ArrayReader:
         begin = self.text.position
         for i, (start, end) in enumerate(zip(*spans, strict=True)):
             self.text.position = begin + start
-            if not _parses(window[start:end]) or not adjoin(window, spans, i):
+            if not parses(window[start:end]) or not adjoin(window, spans, i):
                 self._single()
                 return
             self._take(window[start:end])
@@ -214,6 +224,8 @@ class ArrayReader:
 
     def _single(self) -> None:
         """Take the record at the position with the strict scanner, or report it and move on."""
+        if self._is_unclosed():
+            return
         found, following = self._scanned()
         data, begin = self.text.data, self.text.position
         fault = found.syntax or self._misplaced(found, following)
@@ -225,11 +237,63 @@ class ArrayReader:
             self.text.position = found.end
             self.state = self._between
             return
-        self._report(fault.rule, fault.message, self.record, fault.offset - begin)
+        self._lose(fault, found)
+
+    def _lose(self, fault: Fault, found: Scan) -> None:
+        """Report the malformed record at the position, and go on at the next one.
+
+        That may begin before the fault, where this one was cut off or lost a quote.
+        """
+        data, begin = self.text.data, self.text.position
+        if (stray := _STRAY.match(data, begin)) and self._begins(stray.end()):
+            self._report_faults([fault], self.record)
+            self.text.position = stray.end()
+            return
+        inner = None
+        if found.syntax and fault.message != TOO_DEEP:  # each of a thousand levels might be a record
+            inner = next_start(data, begin + 1, found.end, self.source.first_key)
+        own = [other for other in found.faults if other.offset < (inner or len(data))]
+        self._report_faults([*own, fault], self.record)
+        if inner and fault.rule != "compression":
+            self.unclosed = self.text.offset + found.end - begin, self.problems[-1]
+            self._hint(inner)
         self._take(b"")
-        # A lost quote makes one string of this record's end and the next one's start.
-        swallowed = data[: fault.offset].rstrip().endswith(b'"') and found.text > begin
-        self._resume(found.text if swallowed else max(fault.offset, begin + 1))
+        self._resume(inner or max(fault.offset, begin + 1))
+
+    def _hint(self, inner: int) -> None:
+        """Add to the last problem where the next record begins, which may be far from the fault."""
+        line, column = advance(*self.text.place(), self.text.data[self.text.position : inner])
+        told = self.problems[-1]
+        hint = f"; the next record begins before this one is closed, at {line}:{column}"
+        self.problems[-1] = told._replace(message=told.message + hint)
+
+    def _is_unclosed(self) -> bool:
+        """Lose a record that is cut off inside another one that is, at little cost.
+
+        The scan of the outer one went through this one too, up to its fault; so where this one is not closed
+        before the next begins, its fault is the same. Many such records would take long to scan to there.
+        """
+        data, begin = self.text.data, self.text.position
+        if not self.unclosed or self.text.offset >= self.unclosed[0]:
+            return False
+        inner = next_start(data, begin + 1, begin + REACH, self.source.first_key)
+        if inner is None or inner + _MARGIN > begin + self.unclosed[0] - self.text.offset:
+            return False
+        found = scan(data[begin : inner + _MARGIN])
+        if begin + found.end < inner + _MARGIN:
+            return False
+        own = [other._replace(offset=begin + other.offset) for other in found.faults]
+        faults = [other for other in own if other.offset < inner]
+        if self.unclosed[1].rule == "too-large":  # stands where its record begins
+            faults.append(Fault(begin, "too-large", TOO_LARGE))
+        self._report_faults(faults, self.record)
+        if self.unclosed[1].rule != "too-large":
+            self.problems.append(self.unclosed[1]._replace(record=self.record))
+        self._hint(inner)
+        self._take(b"")
+        self._resume(inner)
+        self.window = _SMALL
+        return True
 
     def _scanned(self) -> tuple[Scan, int]:
         """Scan the record at the position, reading on until its end and what follows are known."""
@@ -237,9 +301,9 @@ class ArrayReader:
         while True:
             found = scan(text.data, text.position)
             following = skip_space(text.data, found.end)
-            if following + 4 < len(text.data) or text.ended:
+            if following + REACH < len(text.data) or text.ended:
                 return found, following
-            if len(text.data) - text.position > MAX_RECORD_BYTES:
+            if following + 4 >= len(text.data) and len(text.data) - text.position > MAX_RECORD_BYTES:
                 found.syntax = Fault(text.position, "too-large", TOO_LARGE)
                 return found, following
             text.more()
@@ -249,38 +313,33 @@ class ArrayReader:
         data = self.text.data
         if following >= len(data) or data[following : following + 1] in (b",", b"]"):
             return None
-        if self.start_pattern.match(data, following):
+        if self._begins(following):
             return None
         return Fault(following, "syntax", f"expected , or ] after the record, found {shown(data, following)}")
 
-    def _resume(self, position: int) -> None:
-        """Go on at the next plausible record start at or after `position`, or to the end."""
+    def _begins(self, position: int) -> bool:
+        """Tell whether a record plausibly begins at a position, be it that of the next part."""
+        if position == len(self.text.data):
+            return not self.whole
+        return begins_record(self.text.data, position, self.source.first_key)
+
+    def _resume(self, start: int) -> None:
+        """Go on at the next plausible record start at or after `start`, or to the end."""
         text = self.text
-        text.position = position
-        while not (match := self.start_pattern.search(text.data, text.position)):
-            text.position = max(text.position, len(text.data) - 256)  # a start may be cut in two
-            if not text.more():
+        while True:
+            end = len(text.data) if text.ended else len(text.data) - REACH
+            if (found := next_start(text.data, start, end, self.source.first_key)) is not None:
+                text.position = found
+                self.state = self._element
+                return
+            if text.ended:
                 self.state = self._swallow
                 return
-        text.position = match.start()
-        self.state = self._element
+            start = max(start, end)
+            text.pass_by(start - LOOK_BEHIND)
+            start -= text.position
+            text.more()
 
 
-def _parses(raw: bytes) -> bool:
-    try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _places(data: bytes, starts: list[int], line: int, column: int) -> tuple[list[int], list[int]]:
-    """Return the lines and columns of `starts` in `data`: valid UTF-8 that begins at the given ones."""
-    text = np.frombuffer(data, np.uint8)
-    at = np.asarray(starts)
-    breaks = np.flatnonzero(text == 0x0A)
-    before = np.searchsorted(breaks, at)
-    line_start = np.concatenate(([0], breaks + 1))[before]
-    characters = np.concatenate(([0], np.cumsum((text & 0xC0) != 0x80, dtype=np.int64)))
-    columns = characters[at] - characters[line_start] + np.where(before == 0, column, 1)
-    return (before + line).tolist(), columns.tolist()
+_STRAY = re.compile(rb"(?:[^\s{}\[\],\"]{1,64}\s*|\{)(?=\{|\Z)")
+"""What stands before a record and is none itself."""

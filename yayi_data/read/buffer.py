@@ -37,7 +37,7 @@ class Buffer:
     def more(self) -> bool:
         """Read on, doubling what is held, so that a long record is not scanned again for every block."""
         self.trim()
-        read, goal = [self.data], 2 * len(self.data)
+        read, goal = [self.data], min(2 * len(self.data), MAX_RECORD_BYTES)
         while not self.ended and (len(read) == 1 or sum(map(len, read)) < goal):
             try:
                 block = next(self.blocks, b"")
@@ -56,6 +56,12 @@ class Buffer:
         self.data = self.data[self.position :]
         self._base += self.position
         self.position = self._marked = 0
+
+    def pass_by(self, offset: int) -> None:
+        """Move forward to `offset` in `data`, or to the start of the character that it cuts."""
+        if offset > self.position:
+            begins = (at for at in range(offset, offset - 4, -1) if self.data[at] & 0xC0 != 0x80)
+            self.position = max(self.position, next(begins, offset))
 
     def skip_space(self) -> bool:
         """Move to the next byte that is no white space; False where the stream ends first."""

@@ -9,6 +9,9 @@ from yayi_data.types import Problem
 _BEFORE, _AFTER = 40, 60
 """Characters of a line shown before and after the place of a problem."""
 
+SHOWN_BYTES = 4 * _AFTER
+"""Bytes from a place on that hold all that is shown: a character has four at most."""
+
 
 class Where(NamedTuple):
     """The place where a stretch of bytes begins: what a problem inside it is placed against."""
@@ -51,8 +54,7 @@ def problem(where: Where, raw: bytes, offset: int, rule: str, message: str, path
 
 
 def _snippet(raw: bytes, offset: int) -> tuple[str, int]:
-    # Four bytes hold any character, so these windows hold all that is shown.
     left = raw[max(0, offset - 4 * _BEFORE) : offset].rpartition(b"\n")[2]
-    right = raw[offset : offset + 4 * _AFTER].partition(b"\n")[0]
+    right = raw[offset : offset + SHOWN_BYTES].partition(b"\n")[0]
     before = left.decode("utf-8", "replace")[-_BEFORE:]
     return before + right.decode("utf-8", "replace")[:_AFTER].rstrip("\r"), len(before)

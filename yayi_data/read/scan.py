@@ -13,14 +13,17 @@ from typing import NamedTuple
 MAX_DEPTH = 1024
 """Nesting that orjson reads; both must refuse the same records."""
 
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+
 Path = tuple[str | int, ...]
 """Keys and indices from the record down to a value."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
 _BAD_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_HALF_NUMBER = re.compile(rb"\.|[eE][+-]?|-")
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)?(?:(?<=[0-9])\.[0-9]*)?(?:(?<=[0-9])[eE][+-]?[0-9]*)?")
+"""As much as can begin a number: one that ends with a digit is whole."""
+_NUMBER_STARTS = frozenset(b"%c" % byte for byte in b"-0123456789")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LITERALS = (b"true", b"false", b"null")
 _ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r"}
@@ -40,15 +43,15 @@ class Fault(NamedTuple):
 class Scan:
     """What a scan found: `end` is one past the value, or where scanning had to stop at a syntax fault.
 
-    `text` is the offset of the last string token begun: a string that swallowed the next record's start.
+    `members` are the keys of the outermost object.
     """
 
     end: int = 0
-    text: int = 0
     syntax: Fault | None = None
     faults: list[Fault] = field(default_factory=list)
     values: dict[Path, int] = field(default_factory=dict)
     keys: dict[Path, int] = field(default_factory=dict)
+    members: set[str] = field(default_factory=set)
 
 
 def scan(raw: bytes, start: int = 0, wanted: Collection[Path] = ()) -> Scan:
@@ -130,7 +133,7 @@ class _Scanner:
         self.expects_value = False
         head = self.raw[position : position + 1]
         if head == b'"':
-            return self.string(position, tuple(self.path))[0]
+            return self.string(position)[0]
         if head in (b"{", b"["):
             return self.opened(position, head)
         return self.scalar(position)
@@ -138,13 +141,13 @@ class _Scanner:
     def opened(self, position: int, head: bytes) -> int:
         """Step into a container: to its first value, or past its end where it is empty."""
         if len(self.path) >= MAX_DEPTH:
-            raise _stop(position, f"nested deeper than {MAX_DEPTH} levels")
+            raise _stop(position, TOO_DEEP)
         first = skip_space(self.raw, position + 1)
         if self.raw[first : first + 1] == (b"}" if head == b"{" else b"]"):
             return first + 1
         self.expects_value = True
         self.path.append(0 if head == b"[" else "")
-        self.keys.append(set())
+        self.keys.append(set() if self.keys else self.found.members)
         return first if head == b"[" else self.key(first, "a key in double quotes or }")
 
     def next_member(self, position: int) -> int:
@@ -175,29 +178,32 @@ class _Scanner:
         """Scan a key and its colon; note it where it is wanted or stands there for the second time."""
         if self.raw[position : position + 1] != b'"':
             raise _stop(position, f"expected {expected}, found {shown(self.raw, position)}")
-        end, key = self.string(position, (*self.path[:-1], "?"))
+        self.path[-1] = "?"
+        end, key = self.string(position)
         self.path[-1] = key
-        path = tuple(self.path)
         if key in self.keys[-1]:
-            self.found.faults.append(Fault(position, "duplicate-key", key, path))
+            message = f"the key {key!r} stands twice in one object: remove one of the two"
+            self.fault(position, "duplicate-key", message)
         self.keys[-1].add(key)
-        if path in self.wanted:
+        if self.wanted and (path := tuple(self.path)) in self.wanted:
             self.found.keys[path] = position
         colon = skip_space(self.raw, end)
         if self.raw[colon : colon + 1] != b":":
             raise _stop(colon, f"expected : after the key {key!r}, found {shown(self.raw, colon)}")
         return colon + 1
 
-    def string(self, position: int, path: Path) -> tuple[int, str]:
+    def fault(self, offset: int, rule: str, message: str) -> None:
+        self.found.faults.append(Fault(offset, rule, message, tuple(self.path)))
+
+    def string(self, position: int) -> tuple[int, str]:
         """Scan a string token; return its end and its text."""
-        self.found.text = position
         match = _STRING.match(self.raw, position + 1)
         end = match.end() if match else position + 1
         if self.raw[end : end + 1] != b'"':
             raise _stop(*self.broken_string(end))
         body = self.raw[position + 1 : end]
-        text = self.decoded(body, position + 1, path)
-        return end + 1, self.unescaped(text, position, path) if b"\\" in body else text
+        text = self.decoded(body, position + 1)
+        return end + 1, self.unescaped(text, position) if b"\\" in body else text
 
     def broken_string(self, end: int) -> tuple[int, str]:
         if end >= len(self.raw):
@@ -208,17 +214,17 @@ class _Scanner:
         escape = _ESCAPES.get(self.raw[end], f"\\u{self.raw[end]:04x}")
         return end, f"{shown(self.raw, end)} inside a string: write it as {escape}, or remove it"
 
-    def decoded(self, body: bytes, start: int, path: Path) -> str:
+    def decoded(self, body: bytes, start: int) -> str:
         try:
             return body.decode()
         except UnicodeDecodeError as error:
             offset = start + error.start
             message = f"the byte 0x{self.raw[offset]:02x} is not UTF-8: save the file as UTF-8"
             if not any(fault.rule == "encoding-utf8" for fault in self.found.faults):
-                self.found.faults.append(Fault(offset, "encoding-utf8", message, path))
+                self.fault(offset, "encoding-utf8", message)
             return body.decode("utf-8", "replace")
 
-    def unescaped(self, text: str, position: int, path: Path) -> str:
+    def unescaped(self, text: str, position: int) -> str:
         """Resolve a string's escapes; half a surrogate pair is a fault."""
         unescaped: str = json.loads(f'"{text}"')
         if lone := _SURROGATE.search(unescaped):
@@ -226,26 +232,27 @@ class _Scanner:
                 f"\\u{ord(lone[0]):04x} at character {lone.start() + 1} is half of a surrogate pair: "
                 "write the whole character"
             )
-            self.found.faults.append(Fault(position, "encoding-surrogate", message, path))
+            self.fault(position, "encoding-surrogate", message)
         return unescaped
 
     def scalar(self, position: int) -> int:
         for word in _NOT_NUMBERS:
             if self.raw.startswith(word, position):
                 message = f"{word.decode()} is not JSON: use a number or null"
-                self.found.faults.append(Fault(position, "not-a-number", message, tuple(self.path)))
+                self.fault(position, "not-a-number", message)
                 return position + len(word)
-        match = _NUMBER.match(self.raw, position)
-        if match or self.raw[position : position + 1] == b"-":
-            return self.number_end(match.end() if match else position)
+        if self.raw[position : position + 1] in _NUMBER_STARTS:
+            return self.number(position)
         for word in _LITERALS:
             if self.raw[position : position + 1] == word[:1]:
                 return self.literal(position, word)
         raise _stop(position, f"expected a value, found {shown(self.raw, position)}")
 
-    def number_end(self, end: int) -> int:
-        if half := _HALF_NUMBER.match(self.raw, end):
-            raise _stop(half.end(), f"expected a digit, found {shown(self.raw, half.end())}")
+    def number(self, position: int) -> int:
+        match = _NUMBER.match(self.raw, position)
+        end = match.end() if match else position
+        if not self.raw[position:end][-1:].isdigit():
+            raise _stop(end, f"expected a digit, found {shown(self.raw, end)}")
         return end
 
     def literal(self, position: int, word: bytes) -> int:

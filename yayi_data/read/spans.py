@@ -16,10 +16,6 @@ from yayi_data.read.scan import skip_space
 
 _GAP = re.compile(rb"[ \t\r\n]*,[ \t\r\n]*")
 _QUOTE, _BACKSLASH = 0x22, 0x5C
-_USUAL = (b"instruction", b"system", b"conversations", b"messages")
-_UNUSUAL = (b"input", b"output", b"history", b"tools", b"id")
-_INSIDE = frozenset((b"from", b"value", b"role", b"content", b"type", b"function", b"name", b"arguments"))
-"""First keys of objects inside records, which therefore tell nothing."""
 
 
 class Spans(NamedTuple):
@@ -70,16 +66,6 @@ def parse_all(data: bytes, spans: Spans) -> list[Any] | None:
     return values if len(values) == len(spans.starts) else None
 
 
-def record_start(first_key: bytes) -> re.Pattern[bytes]:
-    """Return the pattern of a plausible record start: an opening brace and a key that begins records.
-
-    In valid JSON it matches structure only, since a quote inside a text is escaped.
-    """
-    known = first_key and first_key not in _INSIDE
-    keys = (*_USUAL, re.escape(first_key)) if known else (*_USUAL, *_UNUSUAL)
-    return re.compile(rb'\{[ \t\r\n]*"(?:' + b"|".join(keys) + rb')"[ \t\r\n]*:')
-
-
 def adjoin(data: bytes, spans: Spans, i: int) -> bool:
     """Tell whether span `i` is followed by a comma and the next span, or by what can follow a record."""
     if i + 1 < len(spans.starts):
@@ -87,3 +73,24 @@ def adjoin(data: bytes, spans: Spans, i: int) -> bool:
         return gap is not None and gap.end() == spans.starts[i + 1]
     following = skip_space(data, spans.ends[i])
     return data[following : following + 1] in (b",", b"]")
+
+
+def parses(raw: bytes) -> bool:
+    """Tell whether a strict parser reads a record."""
+    try:
+        orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def places(data: bytes, starts: list[int], line: int, column: int) -> tuple[list[int], list[int]]:
+    """Return the lines and columns of `starts` in `data`: valid UTF-8 that begins at the given ones."""
+    text = np.frombuffer(data, np.uint8)
+    at = np.asarray(starts)
+    breaks = np.flatnonzero(text == 0x0A)
+    before = np.searchsorted(breaks, at)
+    line_start = np.concatenate(([0], breaks + 1))[before]
+    characters = np.concatenate(([0], np.cumsum((text & 0xC0) != 0x80, dtype=np.int64)))
+    columns = characters[at] - characters[line_start] + np.where(before == 0, column, 1)
+    return (before + line).tolist(), columns.tolist()

@@ -1,14 +1,11 @@
 """JUnit XML, which every CI reads: a suite a file, a case a problem."""
 
-import re
 from xml.etree import ElementTree as ET
 
 from yayi_data.checking import FileFacts, ValidateResult
 from yayi_data.console import visible
 from yayi_data.report.words import place
 from yayi_data.types import Problem, Severity
-
-_NOT_IN_XML = re.compile("[\ufffe\uffff]")
 
 
 def junit(result: ValidateResult) -> str:
@@ -24,28 +21,23 @@ def junit(result: ValidateResult) -> str:
 
 def _suite(parent: ET.Element, file: FileFacts, problems: list[Problem], *, strict: bool) -> None:
     failing = [p for p in problems if strict or p.severity is Severity.ERROR]
-    suite = ET.SubElement(parent, "testsuite", name=_clean(file.path))
+    suite = ET.SubElement(parent, "testsuite", name=visible(file.path))
     suite.set("tests", str(len(problems) or 1))
     suite.set("failures", str(len(failing)))
     if not problems:
-        ET.SubElement(suite, "testcase", classname=_clean(file.path), name=f"{file.records} records")
+        ET.SubElement(suite, "testcase", classname=visible(file.path), name=f"{file.records} records")
     for problem in problems:
         _case(suite, problem, fails=strict or problem.severity is Severity.ERROR)
 
 
 def _case(suite: ET.Element, problem: Problem, *, fails: bool) -> None:
     name = f"{problem.rule} {problem.line}:{problem.column}"
-    case = ET.SubElement(suite, "testcase", classname=_clean(problem.path), name=name)
-    case.set("file", _clean(problem.path))
+    case = ET.SubElement(suite, "testcase", classname=visible(problem.path), name=name)
+    case.set("file", visible(problem.path))
     case.set("line", str(problem.line))
     told = f"{place(problem)}: {problem.rule} {problem.pointer} {problem.message}"
     if fails:
-        message = _clean(problem.message)
-        ET.SubElement(case, "failure", type=problem.rule, message=message).text = _clean(told)
+        message = visible(problem.message)
+        ET.SubElement(case, "failure", type=problem.rule, message=message).text = visible(told)
     else:
-        ET.SubElement(case, "system-out").text = _clean(f"warning: {told}")
-
-
-def _clean(text: str) -> str:
-    """Replace what XML forbids; the markup characters are escaped when the tree is written."""
-    return _NOT_IN_XML.sub("\ufffd", visible(text))
+        ET.SubElement(case, "system-out").text = visible(f"warning: {told}")

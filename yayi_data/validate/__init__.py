@@ -1,5 +1,6 @@
 """Records -> problems: a fast path that says which records are clean, and exact places for the others."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -41,7 +42,8 @@ def detect(source: Source) -> str:
     looked, first = 0, None
     for chunk in first_chunks(source):
         for raw in chunk.raws[: _LOOKED_AT - looked]:
-            if dialect := _dialect(_parsed(raw)):
+            value = _parsed(raw)
+            if dialect := _dialect(_leniently(raw) if value is _BROKEN else value):
                 return dialect
         first = first or next(iter(check_syntax(chunk, source, ERRORS)), None)
         looked += len(chunk)
@@ -174,6 +176,14 @@ def _parsed(raw: bytes) -> Any:
         return _BROKEN
 
 
+def _leniently(raw: bytes) -> Any:
+    """Parse a record whose only faults are such as NaN or an invalid byte, for what else may be wrong."""
+    try:
+        return json.loads(raw.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return _BROKEN
+
+
 def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
     """Parse all lines at once as one array, a third faster; None where that might not be the same.
 
@@ -221,10 +231,17 @@ class _Look:
 
     def problems(self, rules: RuleSet, *, valid: bool, keys: bool) -> list[Problem]:
         raw = self.chunk.raws[self.index]
-        if self.value is _BROKEN:
-            return [self._problem(raw, *fault) for fault in _faults(raw)]
-        found = find(self.value, self.dialect, rules, valid=valid)
-        if not found and valid and not keys:
+        broken = _faults(raw) if self.value is _BROKEN else []
+        value = _leniently(raw) if broken else self.value
+        if value is _BROKEN or not self.dialect or any(fault.rule == "syntax" for fault in broken):
+            return [self._problem(raw, *fault) for fault in broken]
+        at_faults = {fault.path for fault in broken}
+        found = [
+            finding
+            for finding in find(value, self.dialect, rules, valid=valid)
+            if finding.path not in at_faults
+        ]
+        if not found and not broken and valid and not keys:
             return []
         scan = scan_record(raw, {finding.path for finding in found})
         problems = [self._problem(raw, *fault) for fault in scan.faults]

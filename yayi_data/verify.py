@@ -89,8 +89,7 @@ def _contents(folder: Path, manifest: Manifest) -> Iterator[Finding]:
     except DataError as error:
         yield Finding(MANIFEST, str(error))
         return
-    if domain_counts(index) != manifest.domains:
-        yield Finding(MANIFEST, "its counts of the domains are not those of the index")
+    yield from _domains(manifest, index)
 
 
 def _rows(shard: Shard, number: int, facts: ShardFacts, index: Index, start: int) -> Iterator[Finding]:
@@ -116,6 +115,17 @@ def _rows(shard: Shard, number: int, facts: ShardFacts, index: Index, start: int
             )
 
 
+def refuse_unsound(folder: Path, manifest: Manifest, index: Index) -> None:
+    """Raise DataError where the manifest's sums do not add up, or are not those of the index."""
+    for finding in (*_totals(manifest), *_domains(manifest, index)):
+        raise DataError(f"{folder / MANIFEST}: {finding.message}; it was changed: pack the data again")
+
+
+def _domains(manifest: Manifest, index: Index) -> Iterator[Finding]:
+    if domain_counts(index) != manifest.domains:
+        yield Finding(MANIFEST, "its counts of the domains are not those of the index")
+
+
 def _totals(manifest: Manifest) -> Iterator[Finding]:
     """Find sums in the manifest that do not add up."""
     for name in ("rows", "tokens", "supervised_tokens"):
@@ -125,6 +135,9 @@ def _totals(manifest: Manifest) -> Iterator[Finding]:
             if found != total:
                 yield Finding(MANIFEST, f"says {total} {name}, its {what} have {found}")
     ledger = manifest.ledger
+    records = sum(source.records for source in manifest.sources)
+    if records != ledger.read:
+        yield Finding(MANIFEST, f"says {ledger.read} records were read, its sources have {records}")
     if ledger.kept != manifest.rows or ledger.read != ledger.kept + sum(ledger.dropped.values()):
         dropped = sum(ledger.dropped.values())
         yield Finding(

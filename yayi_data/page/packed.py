@@ -21,6 +21,7 @@ from yayi_data.page.problems import Problems
 from yayi_data.page.samples import Sample, samples
 from yayi_data.page.svg import Axis
 from yayi_data.pipeline import DROPPED
+from yayi_data.verify import refuse_unsound
 
 SEQ_LENS = (512, 1024, 2048, 4096, 8192)
 _PLACES = 5  # source lines that are named for a reason
@@ -79,6 +80,7 @@ def packed_facts(folder: Path, problems: Problems | None) -> PackedFacts:
     """Gather the facts of a packed folder; DataError where a file differs from its manifest."""
     manifest = load(folder)
     index = open_index(folder, manifest)
+    refuse_unsound(folder, manifest, index)
     if problems is not None:
         problems.refuse_foreign(manifest.sources)
     empty = not len(index)

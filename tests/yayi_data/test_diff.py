@@ -109,6 +109,15 @@ def test_broken_records_of_arrays_are_not_called_the_same(tmp_path: Path) -> Non
     assert "The same:" not in shown.stdout
 
 
+def test_text_around_an_array_is_not_passed_over_but_a_byte_order_mark_is(tmp_path: Path) -> None:
+    array = b"[" + orjson.dumps(record("一")) + b"]"
+    for name, data in (("a", array), ("bom", b"\xef\xbb\xbf" + array), ("more", array + b" more")):
+        (tmp_path / f"{name}.json").write_bytes(data)
+    assert as_json(tmp_path / "a.json", tmp_path / "bom.json")["same"]
+    found = as_json(tmp_path / "a.json", tmp_path / "more.json")
+    assert (found["same"], found["uncompared"]) == (False, {"a": 0, "b": 1})
+
+
 def test_equal_folders_are_the_same(tmp_path: Path) -> None:
     a, b = (packed(tmp_path / name, record("一"), record("二")) for name in "ab")
     assert run(a, b).return_value == 0

@@ -19,7 +19,7 @@ from yayi_data.errors import ConversionError, DataError
 from yayi_data.places import Records, joined_places, places_in, size_of, spooled
 from yayi_data.progress import Progress
 from yayi_data.read import Source, chunks, open_sources
-from yayi_data.types import Chunk, Conversation
+from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import ERRORS, check, detect
 
 FAULTY = "(records with an error)"
@@ -87,7 +87,7 @@ def _listing(path: str, registry: Registry, spool: Path) -> _Listing:
                 found = _prints(chunk, part.source, dialects[part.source.index], registry)
                 known = [i for i, raw in enumerate(chunk.raws) if raw]
                 prints = [found[i] for i in known]
-                uncompared += len(chunk) - len(known) + sum(p.record is None for p in chunk.problems)
+                uncompared += len(chunk) - len(known) + sum(map(_is_between, chunk.problems))
                 _count(prints, domains)
                 places.append(places_in(chunk, known))
                 hashes.append(np.array([p[:2] for p in prints], np.uint64).reshape(-1, 2))
@@ -96,6 +96,11 @@ def _listing(path: str, registry: Registry, spool: Path) -> _Listing:
     return _Listing(
         Records(joined_places(places), parts, dialects), Keys(content, prompt), domains, uncompared
     )
+
+
+def _is_between(problem: Problem) -> bool:
+    """Tell a fault around the records of an array; a byte order mark has nothing to compare."""
+    return problem.record is None and problem.rule != "encoding-bom"
 
 
 def _count(prints: list[_Print], domains: dict[str, Counts]) -> None:

@@ -42,7 +42,7 @@ def print_difference(found: Difference) -> None:
         return
     for side, faults in zip("AB", found.uncompared, strict=True):
         if faults:
-            told = f"not compared: what {side} has in no whole record ({faults:,} faults, see yayi-data validate)"
+            told = f"not compared: text of {side} in no record; faults: {faults:,}, see yayi-data validate"
             console.print(Text(told, "yellow"), soft_wrap=True)
     if found.facts:
         console.print()

@@ -105,7 +105,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        step = "make its folder first" if missing else "free some space or choose another output"
         raise YayiError(
-            f"{path}: cannot be written: {error.strerror}; free some space or choose another output, "
-            "then run the same command again"
+            f"{path}: cannot be written: {error.strerror}; {step}, then run the same command again"
         ) from error

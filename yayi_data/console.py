@@ -1,5 +1,6 @@
 """What both command lines share: safe text, one way to end, talk on stderr."""
 
+import json
 import os
 import re
 import sys
@@ -11,17 +12,19 @@ import typer
 from yayi_data.errors import YayiError
 
 # C0 and C1 controls, line and paragraph separators, bidirectional and zero-width controls, lone surrogates,
-# and the noncharacters that XML forbids.
+# blanks that look like none, tags and variation selectors, which hide text. One U+FE0E or U+FE0F behind a
+# character (as text, as an emoji) is usual.
 UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
-    "\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\u115f\u1160\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\ufffe\uffff\U000e0000-\U000e0fff]"
+    "|(?<![\u0023-\U0001faff])[\ufe0e\ufe0f]|(?<=[\ufe0e\ufe0f])[\ufe0e\ufe0f]"
 )
 
 _INTERRUPTED = 130
 
 
 def visible(text: str) -> str:
-    r"""Return record text with control, bidirectional and zero-width characters written as \xNN or \uNNNN.
+    r"""Return record text with controls and unseen characters written as \xNN, \uNNNN or \UNNNNNNNN.
 
     Tabs and newlines stay; use `one_line` where they may not.
     """
@@ -33,11 +36,21 @@ def one_line(text: str) -> str:
     return visible(text).replace("\t", "\\t").replace("\n", "\\n")
 
 
+def json_text(value: object, *, indent: int | None = 2) -> str:
+    """Write JSON in which no character can steer a terminal: they stand as escapes, so nothing is lost."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return UNSAFE.sub(lambda found: _json_escape(found[0]), text) + "\n"
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
 def _escape(character: str) -> str:
     code = ord(character)
-    return {10: "\\n", 13: "\\r", 9: "\\t"}.get(code) or (
-        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-    )
+    wide = f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
+    return {10: "\\n", 13: "\\r", 9: "\\t"}.get(code) or (f"\\x{code:02x}" if code < 256 else wide)
 
 
 def say(message: str) -> None:

@@ -86,8 +86,9 @@ def _open(options: DedupOptions, ledger: Path) -> tuple[list[Source], int]:
         raise YayiError("stdin (-) can be read once only: name it once")
     against = open_sources(options.against) if options.against else []
     sources = [*against, *open_sources(options.paths)]
+    given = [source.path for source in sources] + ([options.domains] if options.domains else [])
     for output in (options.output, ledger):
-        refuse_output(output, [source.path for source in sources])
+        refuse_output(output, given)
     return [replace(source, index=i) for i, source in enumerate(sources)], len(against)
 
 

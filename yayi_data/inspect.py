@@ -1,6 +1,5 @@
 """`yayi-data inspect`: a packed folder in figures, or one row with its mask made visible."""
 
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from yayi_data import plan
-from yayi_data.console import one_line, say, visible
+from yayi_data.console import json_text, one_line, say, visible
 from yayi_data.detokenize import Span, spans, supervised_texts, token_texts
 from yayi_data.errors import YayiError
 from yayi_data.index import Index, open_index
@@ -83,16 +82,14 @@ def _show(path: Path, name: str, options: InspectOptions) -> None:
     folder = _Folder(path, name, manifest, open_index(path, manifest))
     if options.row is None and options.source is None:
         figures = _figures(folder, options.seq_len)
-        print(json.dumps(figures, ensure_ascii=False, indent=2)) if options.as_json else _print_figures(
-            folder, figures
-        )
+        print(json_text(figures), end="") if options.as_json else _print_figures(folder, figures)
         return
     shards = Shards(path, manifest)
     number = _find(folder, shards, options.source) if options.source else options.row
     assert number is not None
     row = _row(folder, shards, number)
     if options.as_json:
-        print(json.dumps(_row_json(folder, number, row), ensure_ascii=False))
+        print(json_text(_row_json(folder, number, row), indent=None), end="")
     else:
         _print_row(folder, number, row, borders=options.borders)
 

@@ -137,8 +137,8 @@ class Outcome:
 
 def _write_lines(file: AtomicFile, raws: Iterator[bytes]) -> None:
     for raw in raws:
-        # Only a record of an array may span lines.
-        file.write((orjson.dumps(orjson.loads(raw)) if b"\n" in raw else raw) + b"\n")
+        # A record of an array may span lines; in valid JSON a raw line break is space between tokens.
+        file.write(raw.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n")
 
 
 def _write_array(file: AtomicFile, raws: Iterator[bytes]) -> None:

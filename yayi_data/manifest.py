@@ -183,7 +183,8 @@ def refuse_resized(path: Path, size: int) -> None:
 
 
 def _changed(path: Path, found: str, expected: object) -> str:
-    next_step = f"see `yayi-data verify {path.parent}`, then pack again"
+    folder = next((parent for parent in path.parents if (parent / MANIFEST).exists()), path.parent)
+    next_step = f"see `yayi-data verify {folder}`, then pack again"
     return f"{path}: {found}, the manifest says {expected}; {next_step}"
 
 

@@ -98,8 +98,7 @@ def _contents(folder: Path, manifest: Manifest) -> Iterator[Finding]:
         yield Finding(MANIFEST, str(error))
         return
     yield from _drops(folder, manifest)
-    if domain_counts(index) != manifest.domains:
-        yield Finding(MANIFEST, "its counts of the domains are not those of the index")
+    yield from _domains(manifest, index)
 
 
 def _rows(shard: Shard, number: int, facts: ShardFacts, index: Index, start: int) -> Iterator[Finding]:
@@ -124,26 +123,18 @@ def _rows(shard: Shard, number: int, facts: ShardFacts, index: Index, start: int
                 f"row {row} has the {what} {found[row]}, the index says {listed[row]} ({len(wrong)} rows)",
             )
 
-
-def _bounds(shard: Shard, file: str, manifest: Manifest) -> Iterator[Finding]:
-    """Find token ids and sources that the manifest does not know."""
-    token, source = shard.highest()
-    if token >= manifest.tokenizer.vocabulary:
-        yield Finding(
-            file, f"has the token id {token}, the manifest's vocabulary {manifest.tokenizer.vocabulary} ids"
-        )
-    if source >= len(manifest.sources):
-        yield Finding(
-            file, f"has rows of source {source} (from 0), the manifest lists {len(manifest.sources)} sources"
-        )
+    yield from _drops(folder, manifest)
 
 
-def _drops(folder: Path, manifest: Manifest) -> Iterator[Finding]:
-    """Find a list of drops that is not as long as the ledger says."""
-    listed = (folder / DROPPED).read_bytes().count(b"\n")
-    dropped = sum(manifest.ledger.dropped.values())
-    if listed != dropped:
-        yield Finding(DROPPED, f"lists {listed} records, the ledger says that {dropped} were dropped")
+def refuse_unsound(folder: Path, manifest: Manifest, index: Index) -> None:
+    """Raise DataError where the manifest's sums do not add up, or are not those of the index."""
+    for finding in (*_totals(manifest), *_domains(manifest, index)):
+        raise DataError(f"{folder / MANIFEST}: {finding.message}; it was changed: pack the data again")
+
+
+def _domains(manifest: Manifest, index: Index) -> Iterator[Finding]:
+    if domain_counts(index) != manifest.domains:
+        yield Finding(MANIFEST, "its counts of the domains are not those of the index")
 
 
 def _totals(manifest: Manifest) -> Iterator[Finding]:
@@ -155,6 +146,9 @@ def _totals(manifest: Manifest) -> Iterator[Finding]:
             if found != total:
                 yield Finding(MANIFEST, f"says {total} {name}, its {what} have {found}")
     ledger = manifest.ledger
+    records = sum(source.records for source in manifest.sources)
+    if records != ledger.read:
+        yield Finding(MANIFEST, f"says {ledger.read} records were read, its sources have {records}")
     if ledger.kept != manifest.rows or ledger.read != ledger.kept + sum(ledger.dropped.values()):
         dropped = sum(ledger.dropped.values())
         yield Finding(

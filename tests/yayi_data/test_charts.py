@@ -36,6 +36,7 @@ def test_an_axis_of_counts_has_whole_ticks_only() -> None:
 
 def test_steps_leave_room_for_the_words_at_their_ends() -> None:
     assert steps(160).ticks == [0, 50, 100, 160]
+    assert steps(52801).ticks == [0, 20000, 52801]
     assert steps(160, between=0).ticks == [0, 160]
     assert steps(1).ticks == [0, 1]
 

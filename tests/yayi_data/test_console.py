@@ -17,6 +17,10 @@ from yayi_data.errors import DataError, YayiError
         ("c1\x9b", r"c1\x9b"),
         ("half \ud800", r"half \ud800"),
         ("none \ufffe\uffff", r"none \ufffe\uffff"),
+        ("tag \U000e0049", r"tag \U000e0049"),
+        ("blank \u3164\u115f\u2800\u180e\ufffe", r"blank \u3164\u115f\u2800\u180e\ufffe"),
+        ("heart ❤\ufe0f", "heart ❤\ufe0f"),
+        ("bytes ❤\ufe0f\ufe0f\ufe01\U000e0101", "bytes ❤\ufe0f" + r"\ufe0f\ufe01\U000e0101"),
         ("媒体\t宣传", "媒体\t宣传"),
     ],
 )

@@ -77,6 +77,33 @@ def test_a_record_of_a_pretty_array_becomes_one_line(tmp_path: Path) -> None:
     assert lines(tmp_path / "kept.jsonl") == [record("一"), record("二", "不同")]
 
 
+def test_numbers_of_a_pretty_array_keep_their_digits(tmp_path: Path) -> None:
+    source = tmp_path / "a.json"
+    numbers = '"p": 0.1000000000000000055511151231257827,\r\n "id": 18446744073709551616'
+    source.write_bytes(f'[{{"instruction": "一",\n "output": "好", {numbers}}}]'.encode())
+    dedup(DedupOptions((str(source),), tmp_path / "kept.jsonl"))
+    kept = (tmp_path / "kept.jsonl").read_bytes()
+    assert numbers.replace("\r\n", "  ").encode() in kept
+    assert kept.count(b"\n") == 1
+
+
+def test_json_steers_no_terminal(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", record("\x7f\x9b\u202e"), record("\x7f\x9b\u202e"))
+    shown = run(source, "--output", tmp_path / "kept.jsonl", "--json").stdout
+    assert not set("\x7f\x9b\u202e") & set(shown)
+    assert "\x7f\x9b\u202e" in json.loads(shown)["pairs"][0]["text"]
+
+
+@pytest.mark.parametrize("output", ["dom.toml", "kept.jsonl"])
+def test_the_file_of_domains_is_not_written_over(output: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.jsonl", record("一"))
+    (tmp_path / output).write_text("")
+    options = DedupOptions((str(source),), tmp_path / output, report=True, domains=str(tmp_path / output))
+    with pytest.raises(YayiError, match="is an input too"):
+        dedup(options)
+    assert (tmp_path / output).read_text() == ""
+
+
 def test_a_chain_of_likeness_drops_only_what_is_like_a_kept_record(tmp_path: Path) -> None:
     base = "abcdefghijklmnopqrstuvwxyz0123456789"
     texts = [base, base[4:] + "ABCD".lower()[::-1], base[8:] + "!?%&+-*/"]

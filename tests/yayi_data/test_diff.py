@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from typer.testing import CliRunner, Result
 from yayi_data.cli import app
 from yayi_data.diff.match import Keys, match
 from yayi_data.errors import YayiError
+from yayi_data.manifest import file_facts, load
+from yayi_data.manifest import write as write_manifest
 from yayi_data.pipeline import PackOptions, pack
 
 TINY = Path(__file__).resolve().parents[2] / "data" / "tiny"
@@ -96,6 +99,25 @@ def test_records_with_errors_are_compared_by_their_bytes(tmp_path: Path) -> None
     assert as_json(a, b)["same"]
 
 
+def test_broken_records_of_arrays_are_not_called_the_same(tmp_path: Path) -> None:
+    for name, broken in (("a.json", '{"instruction":"BROKEN ONE", oops}'), ("b.json", '{"instruction": zz}')):
+        (tmp_path / name).write_bytes(
+            b"[\n" + orjson.dumps(record("一")) + b",\n" + broken.encode() + b"\n]\n"
+        )
+    shown = run(tmp_path / "a.json", tmp_path / "b.json")
+    assert shown.return_value == 1
+    assert "The same:" not in shown.stdout
+
+
+def test_text_around_an_array_is_not_passed_over_but_a_byte_order_mark_is(tmp_path: Path) -> None:
+    array = b"[" + orjson.dumps(record("一")) + b"]"
+    for name, data in (("a", array), ("bom", b"\xef\xbb\xbf" + array), ("more", array + b" more")):
+        (tmp_path / f"{name}.json").write_bytes(data)
+    assert as_json(tmp_path / "a.json", tmp_path / "bom.json")["same"]
+    found = as_json(tmp_path / "a.json", tmp_path / "more.json")
+    assert (found["same"], found["uncompared"]) == (False, {"a": 0, "b": 1})
+
+
 def test_equal_folders_are_the_same(tmp_path: Path) -> None:
     a, b = (packed(tmp_path / name, record("一"), record("二")) for name in "ab")
     assert run(a, b).return_value == 0
@@ -165,6 +187,50 @@ def test_a_folder_and_a_file_are_not_compared(tmp_path: Path) -> None:
         run(folder, write(tmp_path / "b.jsonl", record("一")))
     with pytest.raises(YayiError, match=r"nope\.jsonl: no such file"):
         run(folder, tmp_path / "nope.jsonl")
+
+
+def repacked(folder: Path, **changes: Any) -> None:
+    """Write the manifest of a folder anew, its digest included, with other facts."""
+    manifest = load(folder)
+    files = [file_facts(folder, file.path) for file in manifest.files]
+    write_manifest(folder, replace(manifest, **({"files": files} | changes)))
+
+
+@pytest.mark.parametrize("name", ["tokenizer/tokenizer_config.json", "dropped.jsonl"])
+def test_another_file_beside_the_same_rows_is_a_difference(name: str, tmp_path: Path) -> None:
+    a, b = (packed(tmp_path / name, record("一")) for name in "ab")
+    (b / name).write_bytes((b / name).read_bytes() + b"\n")
+    with pytest.raises(YayiError, match="the manifest says") as raised:
+        run(a, b)
+    assert raised.value.exit_code == 2
+    repacked(b)
+    assert [fact["name"] for fact in as_json(a, b)["facts"]] == [f"file {name}"]
+
+
+def test_folders_of_other_digests_are_never_the_same(tmp_path: Path) -> None:
+    a, b = (packed(tmp_path / name, record("一")) for name in "ab")
+    sources = [replace(source, bytes=source.bytes + 1) for source in load(b).sources]
+    repacked(b, sources=sources)
+    assert [fact["name"] for fact in as_json(a, b)["facts"]] == ["digest of the manifest"]
+
+
+@pytest.mark.parametrize("changes", [{"sources": []}, {"shards": []}, {"tokens": 0}])
+def test_a_manifest_that_does_not_add_up_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    a, b = (packed(tmp_path / name, record("一")) for name in "ab")
+    repacked(b, **changes)
+    with pytest.raises(YayiError, match="pack the data again"):
+        run(a, b)
+
+
+def test_json_steers_no_terminal_and_loses_nothing(tmp_path: Path) -> None:
+    hostile = "\x7f\x9b31m\u202e\U000e0049"
+    a, b = (
+        write(tmp_path / "a.jsonl", record("一"), record(hostile)),
+        write(tmp_path / "b.jsonl", record("一")),
+    )
+    shown = run(a, b, "--json").stdout
+    assert not set(hostile) & set(shown) - set("31m")
+    assert hostile in json.loads(shown)["examples"][0]["texts"][0]
 
 
 def test_a_damaged_folder_is_not_called_different(tmp_path: Path) -> None:

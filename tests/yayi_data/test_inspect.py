@@ -116,6 +116,18 @@ def test_a_row_as_json_has_ids_tokens_and_texts(folder: str, capsys: pytest.Capt
     assert row["text"].endswith("<|YaYi|>:\n答答答答\n\n<|End|>")
 
 
+def test_a_row_as_json_steers_no_terminal(
+    byte_level: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "\x7f\x9b\u202e"
+    source = tmp_path / "h.jsonl"
+    source.write_text(json.dumps({"instruction": hostile, "output": "x"}) + "\n")
+    pack(PackOptions((str(source),), str(byte_level), tmp_path / "hostile"))
+    written = shown(capsys, str(tmp_path / "hostile"), InspectOptions(row=0, as_json=True))
+    assert not set(hostile) & set(written)
+    assert hostile in json.loads(written)["text"]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from base64 import b64encode
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from yayi_data.cli import app
 from yayi_data.console import run as run_command
 from yayi_data.errors import DataError, YayiError
-from yayi_data.page.html import language, shown
+from yayi_data.manifest import load, write
+from yayi_data.page.html import language, shown, small_percent
 from yayi_data.page.metrics import POINTS, spread, thinned
 from yayi_data.page.report import report
 from yayi_data.page.samples import choose
@@ -282,9 +284,89 @@ def test_odd_figures_of_a_run_do_not_break_its_page(run_folder: Path, tmp_path: 
     assert "1.00e300" in text
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [{"tokens": 1e308}, {"tokens": 1e308}],
+        [{"loss": 1e308}, {"loss": -1e308}],
+        [{"loss": 1e300}, {"loss": -1e300}],
+        [{"loss": 5e-324, "lr": 1e-310, "loss_by_domain": {"a": 5e-324}}],
+        [{"supervised_tokens": 0, "supervised_by_domain": {"general": 3}}],
+        [{"supervised_tokens": None, "supervised_by_domain": {"general": 3}}],
+        [{"supervised_tokens": 1e-300, "supervised_by_domain": {"general": 1e300}}],
+        [{"epoch": 1e300, "lr": -1e300, "grad_norm": 1e-305, "tokens_per_second": -5e-324}],
+    ],
+)
+def test_figures_at_the_ends_of_the_range_have_a_page(
+    odd: list[dict[str, Any]], run_folder: Path, tmp_path: Path
+) -> None:
+    losses = {"loss_by_domain": {"general": 1.0}}
+    lines = [metrics_line(n, **losses, **one) if "loss_by_domain" not in one else metrics_line(n, **one)
+             for n, one in enumerate(odd, 1)]  # fmt: skip
+    (run_folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert f"{len(odd)} of 8 steps" in Words(made(run_folder, tmp_path)).text
+
+
+def test_the_last_resumptions_are_marked(run_folder: Path, tmp_path: Path) -> None:
+    run = json.loads((run_folder / "run.json").read_text())
+    run["starts"] = [{"step": step} for step in range(5)]
+    (run_folder / "run.json").write_text(json.dumps(run))
+    at = re.findall('<line x1="([0-9.]+)%"[^>]*class="mark"', made(run_folder, tmp_path))
+    assert at == ["50.00", "75.00", "100.00"]
+
+
+@pytest.mark.parametrize("changes", [{"sources": []}, {"shards": []}, {"tokens": 0}, {"domains": {}}])
+def test_a_manifest_that_does_not_add_up_is_refused(
+    changes: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    write(folder, replace(load(folder), **changes))
+    with pytest.raises(DataError, match=r"manifest\.json: .* pack the data again"):
+        report(folder, tmp_path / "report.html")
+
+
+def test_a_cut_without_a_length_has_a_page(folder: Path, tmp_path: Path) -> None:
+    manifest = load(folder)
+    ledger = replace(manifest.ledger, truncated=3)
+    options = {name: value for name, value in manifest.options.items() if name != "max_length"}
+    write(folder, replace(manifest, ledger=ledger, options=options))
+    assert "Cut short 3" in Words(made(folder, tmp_path)).text
+
+
+def test_unseen_characters_make_no_page_large(byte_level: Path, tmp_path: Path) -> None:
+    source = tmp_path / "unseen.jsonl"
+    texts = ["\u200b" * 1400, "\u200b\u200c" * 700, "a\u200b" * 700]
+    records = [{"instruction": f"{n}{texts[n % 3]}", "output": texts[n % 3]} for n in range(60)]
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    pack(PackOptions((str(source),), str(byte_level), tmp_path / "packed", max_length=100_000))
+    assert report(tmp_path / "packed", tmp_path / "report.html") < 1_500_000
+
+
+def test_the_command_of_the_page_quotes_the_folder(folder: Path, tmp_path: Path) -> None:
+    folder.rename(tmp_path / "a $(b)")
+    text = Words(made(tmp_path / "a $(b)", tmp_path)).text
+    assert "yayi-data report 'a $(b)' --output" in text
+
+
+def test_long_names_and_messages_are_cut(folder: Path, tmp_path: Path) -> None:
+    problem = {"path": f"x/{'n' * 3000}", "line": 3, "column": 1, "rule": "r" * 3000, "severity": "s" * 3000,
+               "message": "m" * 3000}  # fmt: skip
+    found = {"records": 1, "counts": {"r" * 3000: 1}, "problems": [problem],
+             "files": [{"path": "a.jsonl", "bytes": 9}]}  # fmt: skip
+    (tmp_path / "problems.json").write_text(json.dumps(found))
+    text = Words(made(folder, tmp_path, tmp_path / "problems.json")).text
+    for letter in "nrsm":
+        assert letter * 200 + "…" in text
+        assert letter * 201 not in text
+    assert "n…:3:1" in text
+
+
+def test_a_rare_drop_is_not_written_as_none() -> None:
+    assert [small_percent(share) for share in (0, 2 / 52801, 0.0001)] == ["0.00%", "<0.01%", "0.01%"]
+
+
 def test_a_changed_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "tokenizer" / "template.toml").write_text("")
-    with pytest.raises(DataError, match=r"template\.toml: has 0 bytes, the manifest says"):
+    with pytest.raises(DataError, match=r"template\.toml: has 0 bytes, .* verify \S*/packed`"):
         report(folder, tmp_path / "report.html")
 
 
@@ -310,7 +392,7 @@ def test_the_page_of_fifty_thousand_conversations_is_small(shared: Path, tmp_pat
         ("report.pdf", "must end in .html"),
         ("packed/report.html", "lies in the packed folder"),
         ("there.html", "is a folder"),
-        ("nowhere/report.html", "cannot be written: No such file"),
+        ("nowhere/report.html", "cannot be written: No such file or directory; make its folder first"),
     ],
 )
 def test_an_output_in_the_way_is_refused(output: str, told: str, folder: Path, tmp_path: Path) -> None:
@@ -339,7 +421,20 @@ def test_other_folders_are_refused(run_folder: Path, folder: Path, tmp_path: Pat
     assert not (tmp_path / "report.html").exists()
 
 
+def test_no_output_goes_into_a_packed_folder(folder: Path, run_folder: Path, tmp_path: Path) -> None:
+    for where in (folder, run_folder):
+        with pytest.raises(YayiError, match="lies in the packed folder packed"):
+            report(where, folder / "tokenizer" / "x.html")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text("{}")
+    assert report(folder, tmp_path / "web" / "x.html")
+
+
 def test_unseen_characters_are_spelled_out_and_languages_named() -> None:
+    assert shown("\u200b" * 1400) == '<b class="unseen">U+200B × 1,400</b>'
+    assert shown("\U000e0049") == '<b class="unseen">U+E0049</b>'
+    assert shown("👩\u200d💻❤\ufe0f\u200d🔥") == "👩\u200d💻❤\ufe0f\u200d🔥"
+    assert shown("a\u200d💻") == 'a<b class="unseen">U+200D</b>💻'
     assert shown("a\x00\u202eb") == 'a<b class="unseen">U+0000</b><b class="unseen">U+202E</b>b'
     assert shown("a\tb\nc <i>") == "a\tb\nc &lt;i&gt;"
     assert [language(text) for text in ("汉字", "かな漢字", "한국어", "plain")] == ["zh", "ja", "ko", ""]

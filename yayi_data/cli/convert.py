@@ -1,11 +1,10 @@
 """`yayi-data convert`."""
 
-import json
 from typing import Annotated, Literal
 
 import typer
 
-from yayi_data.console import one_line, say
+from yayi_data.console import json_text, one_line, say
 
 
 def convert(
@@ -54,7 +53,7 @@ def convert(
     )
     ledger = convert_files(options)
     if as_json:
-        typer.echo(json.dumps({"output": str(target)} | ledger.summary(), ensure_ascii=False))
+        typer.echo(json_text({"output": str(target)} | ledger.summary(), indent=None), nl=False)
     else:
         say(f"{target}: {ledger.kept:,} of {ledger.read:,} records, in the {to} dialect")
         for reason, count in ledger.dropped.most_common():

@@ -1,6 +1,5 @@
 """`yayi-data dedup`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -56,6 +55,7 @@ def dedup(
 
     Example: yayi-data dedup train.jsonl --against eval.jsonl --output kept.jsonl
     """
+    from yayi_data.console import json_text
     from yayi_data.dedup import DedupOptions, dedup
     from yayi_data.pairs import print_deduped
 
@@ -73,7 +73,7 @@ def dedup(
     )
     result = dedup(options)
     if as_json:
-        typer.echo(json.dumps({"output": str(output)} | result.summary(), ensure_ascii=False))
+        typer.echo(json_text({"output": str(output)} | result.summary(), indent=None), nl=False)
     else:
         print_deduped(result, options)
     return 1 if report and result.repeats else 0

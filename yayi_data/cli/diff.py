@@ -1,6 +1,5 @@
 """`yayi-data diff`."""
 
-import json
 from typing import Annotated
 
 import typer
@@ -21,11 +20,12 @@ def diff(
 
     Example: yayi-data diff packed-monday packed-friday
     """
+    from yayi_data.console import json_text
     from yayi_data.diff import DiffOptions, diff
 
     found = diff(DiffOptions(a, b, domains, max_examples))
     if as_json:
-        typer.echo(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+        typer.echo(json_text(found.to_json()), nl=False)
     else:
         from yayi_data.diff.text import print_difference
 

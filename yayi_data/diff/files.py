@@ -19,7 +19,7 @@ from yayi_data.errors import ConversionError, DataError
 from yayi_data.places import Records, joined_places, places_in, size_of, spooled
 from yayi_data.progress import Progress
 from yayi_data.read import Source, chunks, open_sources
-from yayi_data.types import Chunk, Conversation
+from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import ERRORS, check, detect
 
 FAULTY = "(records with an error)"
@@ -37,11 +37,15 @@ class _Print(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """The records of one side: where they stand, their hashes, the counts of their domains."""
+    """The records of one side: where they stand, their hashes, the counts of their domains.
+
+    `uncompared` counts the faults of a file's syntax whose bytes are in no record.
+    """
 
     records: Records
     keys: Keys
     domains: dict[str, Counts]
+    uncompared: int
 
 
 def diff_files(a: str, b: str, domains: str | None, examples: int) -> Difference:
@@ -65,6 +69,7 @@ def diff_files(a: str, b: str, domains: str | None, examples: int) -> Difference
                 reordered=matches.reordered,
                 domains={n: (first.domains.get(n, nothing), second.domains.get(n, nothing)) for n in names},
                 examples=list(_examples(matches, first.records, second.records, examples)),
+                uncompared=(first.uncompared, second.uncompared),
             )
 
 
@@ -74,17 +79,28 @@ def _listing(path: str, registry: Registry, spool: Path) -> _Listing:
     dialects = [_dialect(source) for source in sources]
     parts = spooled(sources, spool)
     domains: dict[str, Counts] = {}
+    uncompared = 0
     places, hashes = [places_in(Chunk(0, 0, [], [], []), [])], [np.zeros((0, 2), np.uint64)]
     with Progress("read", sum(map(size_of, parts))) as bar:
         for part in parts:
             for chunk in chunks(part):
-                prints = _prints(chunk, part.source, dialects[part.source.index], registry)
+                found = _prints(chunk, part.source, dialects[part.source.index], registry)
+                known = [i for i, raw in enumerate(chunk.raws) if raw]
+                prints = [found[i] for i in known]
+                uncompared += len(chunk) - len(known) + sum(map(_is_between, chunk.problems))
                 _count(prints, domains)
-                places.append(places_in(chunk, range(len(chunk))))
+                places.append(places_in(chunk, known))
                 hashes.append(np.array([p[:2] for p in prints], np.uint64).reshape(-1, 2))
             bar.advance(size_of(part))
     content, prompt = np.concatenate(hashes).T
-    return _Listing(Records(joined_places(places), parts, dialects), Keys(content, prompt), domains)
+    return _Listing(
+        Records(joined_places(places), parts, dialects), Keys(content, prompt), domains, uncompared
+    )
+
+
+def _is_between(problem: Problem) -> bool:
+    """Tell a fault around the records of an array; a byte order mark has nothing to compare."""
+    return problem.record is None and problem.rule != "encoding-bom"
 
 
 def _count(prints: list[_Print], domains: dict[str, Counts]) -> None:

@@ -1,7 +1,7 @@
 """Two packed folders: what they were made with, and the rows that were added, removed or made otherwise."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from yayi_data.diff.match import Hashes, Keys, Numbers, match
 from yayi_data.diff.result import Counts, Difference, Example, Fact
-from yayi_data.index import Index, open_index
+from yayi_data.index import INDEX, Index, open_index
 from yayi_data.manifest import Manifest, load, read_listed
 from yayi_data.shard import RowFacts, Shard, Shards
+from yayi_data.verify import refuse_unsound
 
 _LEAD = 24  # tokens shown before the first supervised one
 _TOKENIZER = "tokenizer/tokenizer.json"
+_OF_ROWS = (INDEX, "state.json", "dataset_info.json")  # files that differ where rows do
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def diff_folders(a: str, b: str, examples: int) -> Difference:
     }
     counts = {"same": int(masks.sum())} | {kind: len(found) for kind, found in pairs.items()}
     alone = {"removed": matches.removed, "added": matches.added}
-    return Difference(
+    found = Difference(
         unit="rows",
         names=(a, b),
         facts=list(_facts(first.manifest, second.manifest)),
@@ -57,13 +59,22 @@ def diff_folders(a: str, b: str, examples: int) -> Difference:
         domains=_domains(first.manifest, second.manifest),
         examples=list(_examples(first, second, {**pairs, **alone}, examples)),
     )
+    digests = first.manifest.digest, second.manifest.digest
+    if found.same and digests[0] != digests[1]:  # such as the lines that the same rows came from
+        return replace(found, facts=[Fact("digest of the manifest", *digests)])
+    return found
 
 
 def _open(path: Path) -> _Folder:
     manifest = load(path)
+    for file in manifest.files:
+        if file.path != INDEX:  # which is checked as it is opened
+            read_listed(path, manifest, file.path)
+    index = open_index(path, manifest)
+    refuse_unsound(path, manifest, index)
     shards = [Shard(path / facts.file, facts).row_facts() for facts in manifest.shards]
     rows = RowFacts(*map(np.concatenate, zip(*shards, strict=True)))
-    return _Folder(path, manifest, open_index(path, manifest), rows)
+    return _Folder(path, manifest, index, rows)
 
 
 def _keys(a: _Folder, b: _Folder) -> tuple[Keys, Keys]:
@@ -106,6 +117,7 @@ def _made_with(manifest: Manifest) -> dict[str, Any]:
         **{f"template {name}": value for name, value in template.items()},
         **{f"tokenizer {name}": value for name, value in tokenizer.items()},
         **{f"source {source.name}": source.sha256 for source in manifest.sources},
+        **{f"file {file.path}": file.sha256 for file in manifest.files if file.path not in _OF_ROWS},
         **{f"dropped {reason}": count for reason, count in manifest.ledger.dropped.items()},
         "truncated": manifest.ledger.truncated,
         "order version": manifest.order_version,

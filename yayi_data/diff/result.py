@@ -31,7 +31,10 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All that differs; `counts` has every kind of `unit`, `domains` the counts of A and of B by name."""
+    """All that differs; `counts` has every kind of `unit`, `domains` the counts of A and of B by name.
+
+    `uncompared` are the faults of A and of B whose bytes belong to no record that could be compared.
+    """
 
     unit: Literal["records", "rows"]
     names: tuple[str, str]
@@ -40,12 +43,14 @@ class Difference:
     reordered: bool
     domains: dict[str, tuple[Counts, Counts]]
     examples: list[Example]
+    uncompared: tuple[int, int] = (0, 0)
 
     @property
     def same(self) -> bool:
-        """Tell whether nothing differs."""
+        """Tell whether everything was compared, and nothing differs."""
         moved = any(count for kind, count in self.counts.items() if kind != "same")
-        return not (self.facts or moved or self.reordered)
+        apart = any(a != b for a, b in self.domains.values())
+        return not (self.facts or moved or self.reordered or apart or any(self.uncompared))
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that scripts rely on."""
@@ -56,6 +61,7 @@ class Difference:
             "facts": [asdict(fact) for fact in self.facts],
             self.unit: self.counts,
             "reordered": self.reordered,
+            "uncompared": dict(zip("ab", self.uncompared, strict=True)),
             "domains": {name: {"a": a, "b": b} for name, (a, b) in self.domains.items()},
             "examples": [asdict(example) for example in self.examples],
         }

@@ -40,6 +40,10 @@ def print_difference(found: Difference) -> None:
     if found.same:
         console.print(Text(f"The same: {found.counts['same']:,} {found.unit}, in the same order"))
         return
+    for side, faults in zip("AB", found.uncompared, strict=True):
+        if faults:
+            told = f"not compared: text of {side} in no record; faults: {faults:,}, see yayi-data validate"
+            console.print(Text(told, "yellow"), soft_wrap=True)
     if found.facts:
         console.print()
         console.print(_facts(found))

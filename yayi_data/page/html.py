@@ -6,7 +6,9 @@ attribute. What could steer the reader's eye (bidirectional and zero-width contr
 
 import hashlib
 import re
+import shlex
 from base64 import b64encode
+from itertools import groupby
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,6 +22,12 @@ _KANA, _HANGUL, _HAN = (
     re.compile("[\uac00-\ud7af]"),
     re.compile("[\u4e00-\u9fff]"),
 )
+
+_EMOJI = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
+# A joiner between two emoji makes one of them, as it should.
+_RUN = re.compile(f"(?:(?!(?<=[{_EMOJI}])\u200d(?=[{_EMOJI}]))(?:{UNSAFE.pattern}))+")
+_SPELLED = 200  # parts of a text, in which unseen characters are spelled out
+_NAMED = 20  # of a run of them
 
 
 def page(template: str, **facts: Any) -> bytes:
@@ -36,7 +44,10 @@ def page(template: str, **facts: Any) -> bytes:
         "shown": shown,
         "count": "{:,}".format,
         "percent": "{:.1%}".format,
+        "small_percent": small_percent,
         "figure": figure,
+        "clipped": clipped,
+        "quoted": shlex.quote,
         "language": language,
     }
     sources = {name: _source(environment, name) for name in ("style.css", "search.js")}
@@ -70,13 +81,33 @@ def _hash(text: str) -> str:
 
 
 def shown(text: str) -> Markup:
-    """Return text with each control, bidirectional or zero-width character spelled out, such as U+202E."""
+    """Return text with control, bidirectional and zero-width characters spelled out: U+202E, U+200B × 40.
+
+    Past the first ones of a text, each run of them is one U+FFFD, so that no text makes a page large.
+    """
     parts: list[str] = []
     start = 0
-    for found in UNSAFE.finditer(text):
-        parts += [text[start : found.start()], element("b", f"U+{ord(found[0]):04X}", class_="unseen")]
+    for found in _RUN.finditer(text):
+        parts += [text[start : found.start()], *(_spelled(found[0]) if len(parts) < _SPELLED else "\ufffd")]
         start = found.end()
     return Markup("").join([*parts, text[start:]])
+
+
+def _spelled(run: str) -> list[Markup]:
+    names = [(f"U+{ord(character):04X}", len(list(group))) for character, group in groupby(run)]
+    more = [f"{len(names) - _NAMED:,} more"] if len(names) > _NAMED else []
+    told = [f"{name} × {count:,}" if count > 1 else name for name, count in names[:_NAMED]]
+    return [element("b", one, class_="unseen") for one in (*told, *more)]
+
+
+def clipped(text: str, most: int = 200) -> str:
+    """Return the beginning of a text that may be longer than there is room for."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def small_percent(share: float) -> str:
+    """Write a share with two digits; what is there is never written as nothing."""
+    return "<0.01%" if 0 < share < 0.00005 else f"{share:.2%}"
 
 
 def language(text: str) -> str:

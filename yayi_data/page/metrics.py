@@ -1,6 +1,5 @@
 """metrics.jsonl -> columns: what a run logged, step by step."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,8 @@ from yayi_data.errors import DataError
 METRICS = "metrics.jsonl"
 POINTS = 160
 """Points of a line: as many as a screen can tell apart."""
+
+_SMALLEST, _LARGEST = 1e-290, 1e300
 
 Points = list[tuple[float, float]]
 
@@ -84,14 +85,17 @@ def _is_figure(value: Any) -> bool:
 
 
 def column(lines: Sequence[dict[str, Any]], *keys: str) -> Points:
-    """Return (step, value) of the lines that have a finite number under the keys, one inside the other."""
+    """Return (step, value) of the lines that have a number under the keys, one inside the other.
+
+    One beyond what can be added up is left out, one too small to divide by is 0.
+    """
     points: Points = []
     for line in lines:
         value: Any = line
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, int | float) and math.isfinite(value):
-            points.append((line["step"], float(value)))
+        if isinstance(value, int | float) and abs(value) <= _LARGEST:
+            points.append((line["step"], float(value) if abs(value) >= _SMALLEST else 0.0))
     return points
 
 

@@ -17,10 +17,11 @@ from yayi_data.index import Index, open_index
 from yayi_data.lengths import length_bins
 from yayi_data.manifest import Counts, Manifest, load, read_listed
 from yayi_data.page.charts import Bar, Chart, Mark, histogram, share_bar
-from yayi_data.page.problems import Problems
+from yayi_data.page.problems import Place, Problems
 from yayi_data.page.samples import Sample, samples
 from yayi_data.page.svg import Axis
 from yayi_data.pipeline import DROPPED
+from yayi_data.verify import refuse_unsound
 
 SEQ_LENS = (512, 1024, 2048, 4096, 8192)
 _PLACES = 5  # source lines that are named for a reason
@@ -56,7 +57,7 @@ class Drop(NamedTuple):
 
     reason: str
     number: int
-    places: list[str]
+    places: list[Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def packed_facts(folder: Path, problems: Problems | None) -> PackedFacts:
     """Gather the facts of a packed folder; DataError where a file differs from its manifest."""
     manifest = load(folder)
     index = open_index(folder, manifest)
+    refuse_unsound(folder, manifest, index)
     if problems is not None:
         problems.refuse_foreign(manifest.sources)
     empty = not len(index)
@@ -133,13 +135,13 @@ def _lengths(lengths: NDArray[np.int32]) -> Chart:
         for one in bins
     ]
     quantiles = _quantiles(lengths)
-    marks = [Mark(math.log2(quantiles[name]), f"{told} {quantiles[name]:,}") for name, told in _MARKS]
+    marks = [Mark(math.log2(quantiles[name]), told) for name, told in _MARKS]
     label = f"Lengths: median {quantiles['median']:,} tokens, 95% up to {quantiles['p95']:,}."
     figures = [(f"{one.low:,} – {one.high:,}", f"{one.number:,}") for one in bins if one.number]
     return Chart(histogram(bars, x, label, marks), ("Tokens", "Conversations"), figures)
 
 
-_MARKS = (("median", "median"), ("p95", "95% up to"))
+_MARKS = (("median", "median"), ("p95", "95%"))
 
 
 _MANY = 10  # powers of two, more than which do not fit side by side on a phone
@@ -179,13 +181,13 @@ def _packing(lengths: NDArray[np.int32], seq_len: int) -> Packing:
 def _drops(lines: bytes) -> Iterator[Drop]:
     """Yield the reasons for drops, the most frequent first, from the content of dropped.jsonl."""
     counts: Counter[str] = Counter()
-    places: dict[str, list[str]] = {}
+    places: dict[str, list[Place]] = {}
     for line in lines.splitlines():
         drop: dict[str, Any] = orjson.loads(line)
         reason = drop["reason"]
         counts[reason] += 1
         named = places.setdefault(reason, [])
         if len(named) < _PLACES:
-            named.append(f"{drop['path']}:{drop['line']}")
+            named.append(Place(drop["path"], f":{drop['line']}"))
     for reason, count in counts.most_common():
         yield Drop(reason, count, places[reason])

@@ -17,6 +17,13 @@ _PLACES = 5  # places that are named for a rule
 _MAKE = "write one with `yayi-data validate PATH... --format json --output problems.json`"
 
 
+class Place(NamedTuple):
+    """A source's name, and where in it, such as `:3:1`."""
+
+    name: str
+    at: str = ""
+
+
 class RuleProblems(NamedTuple):
     """The problems of one rule: their number, the first places, and the first message."""
 
@@ -24,7 +31,7 @@ class RuleProblems(NamedTuple):
     title: str
     severity: str
     number: int
-    places: list[str]
+    places: list[Place]
     message: str
 
 
@@ -45,10 +52,10 @@ class Problems:
                 f"{_listed([source.name for source in sources])}; validate those"
             )
 
-    def differing(self, sources: Sequence[SourceFacts]) -> list[str]:
+    def differing(self, sources: Sequence[SourceFacts]) -> list[Place]:
         """Return the sources that validate did not read as they were packed: other bytes, or not at all."""
         sizes = {source.name: self.sizes.get(Path(source.name).name, set()) for source in sources}
-        return [source.name for source in sources if source.bytes not in sizes[source.name]]
+        return [Place(source.name) for source in sources if source.bytes not in sizes[source.name]]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -82,6 +89,8 @@ def _rule(rule: str, count: int, found: list[dict[str, Any]]) -> RuleProblems:
         title=known.name if known else "",
         severity=str(found[0]["severity"]) if found else (known.severity.value if known else ""),
         number=int(count),
-        places=[f"{p['path']}:{p['line']}:{p['column']}" for p in found[:_PLACES]],
+        places=[
+            Place(Path(p["path"]).name, f":{int(p['line'])}:{int(p['column'])}") for p in found[:_PLACES]
+        ],
         message=str(found[0]["message"]) if found else "",
     )

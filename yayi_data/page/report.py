@@ -4,7 +4,7 @@ from pathlib import Path
 
 from yayi_data.atomic import write_atomically
 from yayi_data.errors import YayiError
-from yayi_data.manifest import MANIFEST
+from yayi_data.manifest import FORMAT, MANIFEST
 from yayi_data.page.html import page
 from yayi_data.page.packed import packed_facts
 from yayi_data.page.problems import load_problems
@@ -41,7 +41,14 @@ def _refuse_output(folder: Path, output: Path) -> None:
         raise YayiError(f"{output}: the name of --output must end in .html")
     if output.is_dir():
         raise YayiError(f"{output}: is a folder; --output names a file")
-    if (folder / MANIFEST).is_file() and output.resolve().is_relative_to(folder.resolve()):
-        raise YayiError(
-            f"{output}: lies in the packed folder, which holds what its manifest lists and no more"
-        )
+    for parent in output.resolve().parents:
+        if (parent / MANIFEST).is_file() and (parent == folder.resolve() or _is_packed(parent)):
+            raise YayiError(
+                f"{output}: lies in the packed folder {parent.name}, which holds what its manifest lists and "
+                "no more; choose another --output"
+            )
+
+
+def _is_packed(folder: Path) -> bool:
+    """Tell a packed folder from another tool's that has a manifest.json."""
+    return f'"{FORMAT}"'.encode() in (folder / MANIFEST).read_bytes()

@@ -17,6 +17,7 @@ from yayi_data.page.svg import figure
 RUN = "run.json"
 _ROWS = 12  # of the table beside a chart
 _NAMED = 40  # domains in the table
+_RESUMED = 3  # starts that are marked: the last ones
 _PANELS = 12  # domains with a chart of their own: those most learnt from
 
 
@@ -126,7 +127,7 @@ def _loss_chart(metrics: Metrics, starts: Sequence[dict[str, Any]]) -> Chart:
     )
     if held_out:
         label += f"; on held-out data {figure(held_out[-1][1])} at the end"
-    resumed = [Mark(start["step"], "resumed") for start in starts if start["step"]][:3]
+    resumed = [Mark(start["step"], "resumed") for start in starts if start["step"]][-_RESUMED:]
     series = [Series(losses), *([Series(held_out, "dots")] if held_out else [])]
     band = spread(column(metrics.train, "loss"))
     return Chart(
@@ -174,7 +175,7 @@ def _domains(metrics: Metrics) -> Iterator[Domain]:
             name=name,
             steps=len(losses) / len(metrics.train),
             share=sum(value for _, value in counts) / supervised if counts and supervised else None,
-            trend=sparkline(shares[name], highest) if counts else None,
+            trend=sparkline(shares[name], highest) if counts and shares[name] else None,
             first=losses[0][1] if losses else None,
             last=losses[-1][1] if losses else None,
             evaluated=held_out[-1][1] if held_out else None,

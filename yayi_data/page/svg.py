@@ -55,11 +55,14 @@ def axis(low: float, high: float, *, about: int = 4, whole: bool = False) -> Axi
     return Axis(ticks[0], ticks[-1], ticks, _writer(step))
 
 
+_PLOT, _DIGIT, _GAP = 205, 7, 8  # pixels: the narrowest plot with ticks between its ends, and its words
+
+
 def steps(last: float, *, between: int = 4) -> Axis:
     """Return an axis over the steps of a run, with ticks at its ends and about so many round ones between."""
-    around = axis(0, last, about=max(1, between), whole=True)
-    room = last * 0.15  # for the words at the ends
-    inner = [tick for tick in around.ticks if room < tick < last - room] if between else []
+    wide = (len(f"{last:,.0f}") * _DIGIT + _GAP) / _PLOT  # of the widest words, as a share
+    around = axis(0, last, about=max(1, min(between, math.floor(1 / wide))), whole=True)
+    inner = [tick for tick in around.ticks if wide * last < tick < (1 - 1.5 * wide) * last] if between else []
     return Axis(0, last, [0, *inner, last], around.written)
 
 

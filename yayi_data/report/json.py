@@ -1,10 +1,9 @@
 """The JSON report: one object, whose shape scripts rely on."""
 
-import json
 from typing import Any
 
 from yayi_data.checking import ValidateResult
-from yayi_data.console import UNSAFE
+from yayi_data.console import json_text
 from yayi_data.types import Problem
 from yayi_data.validate.baseline import fingerprint
 
@@ -22,13 +21,7 @@ def json_report(result: ValidateResult) -> str:
         "known": result.known,
         "problems": [_problem(problem) for problem in result.problems],
     }
-    return written(report)
-
-
-def written(report: object) -> str:
-    """Write JSON in which no character can steer a terminal: they stand as escapes, so nothing is lost."""
-    text = json.dumps(report, ensure_ascii=False, indent=2)
-    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+    return json_text(report)
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from urllib.parse import quote
 
 from yayi_data import __version__
 from yayi_data.checking import ValidateResult
-from yayi_data.console import one_line
-from yayi_data.report.json import written
+from yayi_data.console import json_text, one_line
 from yayi_data.rules import RULES, Rule
 from yayi_data.types import Problem
 from yayi_data.validate.baseline import fingerprint
@@ -23,7 +22,7 @@ def sarif(result: ValidateResult) -> str:
         "artifacts": [{"location": {"uri": _uri(file.path)}} for file in result.files],
         "results": [_result(problem) for problem in result.problems],
     }
-    return written({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
+    return json_text({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]})
 
 
 def _rule(rule: Rule) -> dict[str, Any]:

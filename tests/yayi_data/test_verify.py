@@ -176,7 +176,8 @@ def test_a_manifest_that_the_folder_contradicts_is_found(
 def test_a_ledger_of_drops_that_are_not_listed_is_found(packed: Path) -> None:
     manifest = load(packed)
     ledger = Ledger(manifest.ledger.read + 5, manifest.ledger.kept, {"long": 6})
-    write(packed, replace(manifest, ledger=ledger))
+    sources = [replace(manifest.sources[0], records=ledger.read)]
+    write(packed, replace(manifest, ledger=ledger, sources=sources))
     assert files_of(verify(packed)) == ["dropped.jsonl"]
 
 

@@ -21,11 +21,12 @@ from yayi_data.errors import YayiError
 from yayi_data.finish import Limits, add_up, clear, finish, write_tokenizer
 from yayi_data.manifest import MANIFEST, Ledger, Manifest, canonical, from_json, load
 from yayi_data.output import UNIT, beside, claim, locked, publish, refuse_existing, spool_folder
-from yayi_data.partition import Unit, finished, no_collection
+from yayi_data.partition import Unit, finished, no_collection, unit_file
 from yayi_data.pipeline import Packed, PackOptions, Prepared, key_of, open_inputs, prepare, run_jobs
 from yayi_data.progress import Progress
 from yayi_data.remote import bare
 from yayi_data.shard import shard_name
+from yayi_data.unchanged import ChangedError, unchanged
 
 _CLAIM_SECONDS = 60.0  # a claim takes less than one; whoever holds the lock for longer packs or merges
 
@@ -95,7 +96,13 @@ def pack_part(options: PackOptions, part: Part) -> PackedPart:
         prepared = prepare(inputs, options, spool)
         folder = _claim(options, part, prepared)
         jobs = prepared.jobs[part.index :: part.count]
-        units = run_jobs(jobs, options, prepared.tools, folder)
+        try:
+            with unchanged(inputs.stamps):
+                units = run_jobs(jobs, options, prepared.tools, folder)
+        except ChangedError:
+            for job in jobs:  # nobody knows of which bytes they are
+                unit_file(job.shard).unlink(missing_ok=True)
+            raise
     whole = sum(1 for _ in folder.glob(f"*{UNIT}"))
     seconds = time.monotonic() - started
     return PackedPart(options.output, part, units, add_up(units), whole, len(prepared.jobs), seconds)

@@ -37,6 +37,7 @@ from yayi_data.read import PARTITION_BYTES, Partition, Source, open_sources, par
 from yayi_data.rows import Job, Tools
 from yayi_data.template import Template, TrainOn, load_template
 from yayi_data.tokenizer import Engine, begin_tokenizer
+from yayi_data.unchanged import Stamps, stamps_of, unchanged
 from yayi_data.validate import detect
 
 
@@ -78,6 +79,7 @@ class Inputs(NamedTuple):
     sources: list[Source]
     registry: Registry
     template: Template
+    stamps: Stamps
 
 
 class Prepared(NamedTuple):
@@ -117,7 +119,8 @@ def pack(options: PackOptions, *, reuse: bool = False) -> Packed:
             here = _runs_here(options, jobs)
             if not here:
                 write_tokenizer(folder, tools.tokenizer)  # which the workers load
-            units = run_jobs(jobs, options, tools, folder)
+            with unchanged(inputs.stamps):
+                units = run_jobs(jobs, options, tools, folder)
             if here:
                 write_tokenizer(folder, tools.tokenizer)
             del tools  # a large vocabulary takes as much memory as the index of a large input
@@ -131,13 +134,14 @@ def open_inputs(options: PackOptions) -> Inputs:
     if options.runner == "ray":
         runner.refuse_unusable(runner.Ray(options.address))
     sources = open_sources(options.paths)
+    stamps = stamps_of(sources)
     registry = load_registry(str(options.domains) if options.domains else None)
-    return Inputs(sources, registry, load_template(options.template))
+    return Inputs(sources, registry, load_template(options.template), stamps)
 
 
 def prepare(inputs: Inputs, options: PackOptions, spool: Path) -> Prepared:
     """Cut the sources into jobs, while the tokenizer loads, and check its engine on the first records."""
-    _, registry, template = inputs
+    registry, template = inputs.registry, inputs.template
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(begin_tokenizer, options.tokenizer, template, options.tokenizer_engine)
         cut = _cut(inputs.sources, options, spool)
@@ -158,7 +162,7 @@ def _cut(sources: Sequence[Source], options: PackOptions, spool: Path) -> _Cut:
         facts.append(SourceFacts(source.name, found.bytes, found.sha256, found.records, dialect))
         for part, records in zip(parts, _sizes(parts, found.records), strict=True):
             if left is None or left > 0:
-                jobs.append(_job(part, dialect, None if left is None or left >= records else left, options))
+                jobs.append(_job(part, dialect, options, records, left))
             left = None if left is None else left - records
     return _Cut(facts, jobs)
 
@@ -169,11 +173,13 @@ def _sizes(parts: Sequence[Partition], records: int) -> list[int]:
     return [end - start for start, end in pairwise(borders)]
 
 
-def _job(part: Partition, dialect: str, limit: int | None, options: PackOptions) -> Job:
+def _job(part: Partition, dialect: str, options: PackOptions, records: int, left: int | None) -> Job:
+    limit = None if left is None or left >= records else left
     return Job(
         partition=part,
         dialect=dialect,
         folder=beside(options.output, ".partial"),
+        records=records if limit is None else limit,
         limit=limit,
         max_length=options.max_length,
         on_long=options.on_long,

@@ -1,11 +1,15 @@
 """Pack as a whole, in-process: what goes in is accounted for, and what comes out is the same however it is run."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
 
+from yayi_data import pipeline
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import load
 from yayi_data.pipeline import Packed, PackOptions, pack
@@ -112,3 +116,42 @@ def test_a_partial_folder_of_another_run_is_refused(tmp_path: Path, byte_level: 
 def test_a_limit_takes_the_first_records(tmp_path: Path, byte_level: Path) -> None:
     source = lines(tmp_path / "a.jsonl", [record(n) for n in range(10)])
     assert packed(tmp_path / "out", source, byte_level, limit=3).manifest.ledger.read == 3
+
+
+def appended(path: Path) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record(99)) + "\n")
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def rewritten(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace("答案3", "答案4"), encoding="utf-8")
+
+
+def quietly_shortened(path: Path) -> None:
+    """Take a record's place by a space of its size, and leave the file's time as it was."""
+    times = path.stat()
+    records = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(records[:-1]) + b" " * (len(records[-1]) - 1) + b"\n")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [appended, cut_off, rewritten, quietly_shortened, Path.unlink])
+def test_an_input_that_changes_meanwhile_fails_the_run(
+    change: Callable[[Path], None], tmp_path: Path, byte_level: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = lines(tmp_path / "a.jsonl", [record(n) for n in range(9)])
+    scan = pipeline.prepare
+
+    def then_change(*arguments: Any) -> pipeline.Prepared:
+        prepared = scan(*arguments)
+        change(tmp_path / "a.jsonl")
+        return prepared
+
+    monkeypatch.setattr(pipeline, "prepare", then_change)
+    with pytest.raises((DataError, YayiError), match=r"a\.jsonl: (changed while it was read|cannot be opened)"):
+        packed(tmp_path / "out", source, byte_level)
+    assert not list(tmp_path.glob("out*"))

@@ -119,15 +119,18 @@ def finished(shard: Path) -> Unit | None:
         return None
     try:
         content = orjson.loads(unit_file(shard).read_bytes())
-    except ValueError:
+        beside = [FileFacts(**facts) for facts in content["beside"]]
+        unit = Unit(**(content | {"shard": ShardFacts(**content["shard"]), "beside": beside}))
+    except (ValueError, TypeError, LookupError):  # damaged
         return None
-    facts = {"shard": ShardFacts(**content["shard"]), "beside": [FileFacts(**f) for f in content["beside"]]}
-    unit = Unit(**(content | facts))
     expected = [FileFacts(unit.shard.file, unit.shard.bytes, unit.shard.sha256), *unit.beside]
-    return unit if all(_same(shard.parent, facts) for facts in expected) else None
+    own = [path.name for path in (shard, index_part(shard), drops_file(shard))]
+    whole = [facts.path for facts in expected] == own and all(holds(shard.parent, f) for f in expected)
+    return unit if whole else None
 
 
-def _same(folder: Path, facts: FileFacts) -> bool:
+def holds(folder: Path, facts: FileFacts) -> bool:
+    """Tell whether a folder holds a file with these very bytes."""
     return (folder / facts.path).is_file() and file_facts(folder, facts.path) == facts
 
 

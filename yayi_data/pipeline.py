@@ -27,7 +27,9 @@ from yayi_data.output import (
     made_before,
     partial_folder,
     publish,
+    real,
     refuse_existing,
+    refuse_inputs,
     spool_folder,
 )
 from yayi_data.partition import Unit, load_tools, no_collection, pack_partition, sample
@@ -105,6 +107,7 @@ def pack(options: PackOptions, *, reuse: bool = False) -> Packed:
     DIR.partial, and the same call continues it.
     """
     started = time.monotonic()
+    options = replace(options, output=real(options.output))
     refuse_existing(options.output, overwrite=options.overwrite)
     inputs = open_inputs(options)
     with no_collection(), locked(options.output), spool_folder(options.output) as spool:
@@ -118,14 +121,14 @@ def pack(options: PackOptions, *, reuse: bool = False) -> Packed:
         with partial_folder(options.output, key_of(facts)) as folder:
             here = _runs_here(options, jobs)
             if not here:
-                write_tokenizer(folder, tools.tokenizer)  # which the workers load
+                tokenizer = write_tokenizer(folder, tools.tokenizer)  # which the workers load
             with unchanged(inputs.stamps):
                 units = run_jobs(jobs, options, tools, folder)
             if here:
-                write_tokenizer(folder, tools.tokenizer)
+                tokenizer = write_tokenizer(folder, tools.tokenizer)
             del tools  # a large vocabulary takes as much memory as the index of a large input
-            whole = finish(folder, facts, units, limits)
-            publish(options.output)
+            whole = finish(folder, facts, units, tokenizer, limits)
+            publish(options.output, overwrite=options.overwrite)
     return Packed(options.output, whole, engine, reason, time.monotonic() - started)
 
 
@@ -134,6 +137,7 @@ def open_inputs(options: PackOptions) -> Inputs:
     if options.runner == "ray":
         runner.refuse_unusable(runner.Ray(options.address))
     sources = open_sources(options.paths)
+    refuse_inputs(options.output, options.paths, sources)
     stamps = stamps_of(sources)
     registry = load_registry(str(options.domains) if options.domains else None)
     return Inputs(sources, registry, load_template(options.template), stamps)

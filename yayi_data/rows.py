@@ -32,7 +32,7 @@ class Tools(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A partition, where its shard goes, how many records it has, and the options that decide what is kept."""
+    """A partition, its number of records, where its shard goes, and the options that decide what is kept."""
 
     partition: Partition
     dialect: str

@@ -1,4 +1,4 @@
-"""Inputs that change while a run reads them are told: their sizes and times are compared, before and after."""
+"""Inputs that change while a run reads them: their sizes and times are compared, before and after."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

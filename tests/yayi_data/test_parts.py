@@ -196,6 +196,47 @@ def test_a_bad_record_fails_its_part_and_leaves_the_others(
     assert (tmp_path / "out.partial" / "data-00001.unit").exists()
 
 
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "", "nonsense", '{"shard": 1, "beside": []}', '{"beside": [1]}']
+)
+def test_a_malformed_unit_is_not_whole(content: str, source: Path, tmp_path: Path, byte_level: Path) -> None:
+    pack_part(options(source, byte_level, tmp_path / "out"), Part(0, 1))
+    (tmp_path / "out.partial" / "data-00000.unit").write_text(content)
+    with pytest.raises(YayiError, match=r"1 of .* partitions are missing or damaged"):
+        merge(tmp_path / "out")
+
+
+def test_a_merge_publishes_what_the_parts_wrote_and_nothing_else(
+    source: Path, tmp_path: Path, byte_level: Path
+) -> None:
+    pack(options(source, byte_level, tmp_path / "one"))
+    pack_part(options(source, byte_level, tmp_path / "out"), Part(0, 1))
+    for name in (".nfs00001", "data-99999.arrow", "tokenizer/more.json"):
+        (tmp_path / "out.partial" / name).write_text("foreign")
+    merge(tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize("damage", ["changed", "removed"])
+def test_a_damaged_tokenizer_is_told_and_restored_by_any_part(
+    damage: str, source: Path, tmp_path: Path, byte_level: Path
+) -> None:
+    pack(options(source, byte_level, tmp_path / "one"))
+    asked = options(source, byte_level, tmp_path / "out")
+    for i in range(2):
+        pack_part(asked, Part(i, 2))
+    tokenizer = tmp_path / "out.partial" / "tokenizer"
+    if damage == "removed":
+        shutil.rmtree(tokenizer)
+    else:
+        (tokenizer / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(YayiError, match=r"tokenizer/.*json: is missing or was changed; run any part again"):
+        merge(tmp_path / "out")
+    pack_part(asked, Part(1, 2))
+    merge(tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
 def test_a_part_of_an_input_that_changes_meanwhile_leaves_nothing_to_merge(
     source: Path, tmp_path: Path, byte_level: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,10 @@ UNIT = ".unit"
 
 def real(output: Path) -> Path:
     """Return the folder that an output names, where that is a link, or without a name as `.` and `..` are."""
-    return output.resolve() if output.is_symlink() or output.name in ("", "..") else output
+    found = output.resolve() if output.is_symlink() or output.name in ("", "..") else output
+    if not found.name:
+        raise YayiError(f"{output}: is the top of the filesystem; choose another --output")
+    return found
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
@@ -33,7 +36,7 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     What a killed run left of a folder it replaced, DIR.replaced, is removed too: it must be one as well.
     """
     replaced = beside(output, ".replaced")
-    if replaced.exists() and (not replaced.is_dir() or any(replaced.iterdir())):
+    if replaced.is_symlink() or (replaced.exists() and (not replaced.is_dir() or any(replaced.iterdir()))):
         _refuse_foreign(replaced)
     if not output.exists():
         return
@@ -46,7 +49,8 @@ def _refuse_foreign(folder: Path) -> None:
     """Raise unless a folder holds what a manifest in it lists, and nothing else."""
     if folder.is_symlink() or not (folder / MANIFEST).is_file():
         raise YayiError(
-            f"{folder}: holds no {MANIFEST}, so it is not ours to replace; choose another --output"
+            f"{folder}: is a link, or holds no {MANIFEST}, so it is not ours to replace; "
+            "choose another --output"
         )
     manifest = load(folder)
     ours = {MANIFEST, *(shard.file for shard in manifest.shards), *(file.path for file in manifest.files)}

@@ -183,6 +183,10 @@ def _plan(output: Path) -> _Plan:
     folder = beside(output, ".partial")
     try:
         content = orjson.loads(_plan_file(output).read_bytes())
+        content["facts"] = from_json(content["facts"])
+        content["paths"] = tuple(content["paths"])
+        content["tokenizer"] = [FileFacts(**facts) for facts in content["tokenizer"]]
+        return _Plan(**content)
     except FileNotFoundError:
         if folder.exists():
             found = "was left by a run without --partition: repeat that run to finish it"
@@ -191,12 +195,9 @@ def _plan(output: Path) -> _Plan:
         else:
             found = f"there are no parts: `yayi-data pack --partition I/N --output {output}` makes them"
         raise YayiError(f"{folder}: {found}") from None
-    except ValueError as error:
-        raise YayiError(f"{_plan_file(output)}: is damaged ({error}); delete it and {folder}") from None
-    content["facts"] = from_json(content["facts"])
-    content["paths"] = tuple(content["paths"])
-    content["tokenizer"] = [FileFacts(**facts) for facts in content["tokenizer"]]
-    return _Plan(**content)
+    except (ValueError, TypeError, LookupError) as error:
+        again = f"delete it and {folder}, then pack the parts again"
+        raise YayiError(f"{_plan_file(output)}: is damaged; {again}") from error
 
 
 @contextmanager

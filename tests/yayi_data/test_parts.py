@@ -206,6 +206,14 @@ def test_a_malformed_unit_is_not_whole(content: str, source: Path, tmp_path: Pat
         merge(tmp_path / "out")
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", "", '{"facts": 1}'])
+def test_a_malformed_plan_is_told(content: str, source: Path, tmp_path: Path, byte_level: Path) -> None:
+    pack_part(options(source, byte_level, tmp_path / "out"), Part(0, 1))
+    (tmp_path / "out.partial.parts").write_text(content)
+    with pytest.raises(YayiError, match=r"out\.partial\.parts: is damaged; delete it"):
+        merge(tmp_path / "out")
+
+
 def test_a_merge_publishes_what_the_parts_wrote_and_nothing_else(
     source: Path, tmp_path: Path, byte_level: Path
 ) -> None:

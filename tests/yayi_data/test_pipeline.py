@@ -202,7 +202,7 @@ def test_a_folder_that_is_called_like_a_replaced_one_is_kept(
     else:
         mine.symlink_to(tmp_path / "other")
     before = contents(tmp_path)
-    with pytest.raises(YayiError, match=r"out\.replaced: holds"):
+    with pytest.raises(YayiError, match=r"out\.replaced: (is a link, or )?holds"):
         packed(tmp_path / "out", source, byte_level)
     assert contents(tmp_path) == before
 
@@ -216,6 +216,11 @@ def test_a_link_is_followed_to_the_folder_that_is_replaced(tmp_path: Path, byte_
         assert load(tmp_path / "disk" / "out").rows == limit
     assert (tmp_path / "link").is_symlink()
     assert sorted(path.name for path in tmp_path.rglob("out*")) == ["out"]
+
+
+def test_the_top_of_the_filesystem_is_no_output(tmp_path: Path, byte_level: Path) -> None:
+    with pytest.raises(YayiError, match="is the top of the filesystem"):
+        packed(Path("/"), lines(tmp_path / "a.jsonl", [record(1)]), byte_level, overwrite=True)
 
 
 @pytest.mark.parametrize("name", [".", ".."])

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from yayi_data import manifest
-from yayi_data.atomic import TEMPORARY, write_atomically, writing
+from yayi_data.atomic import write_atomically, writing
 from yayi_data.errors import DataError
 from yayi_data.index import INDEX, domain_counts, merge_index, read_index
-from yayi_data.manifest import MANIFEST, Ledger, Manifest
-from yayi_data.output import UNIT
+from yayi_data.manifest import MANIFEST, FileFacts, Ledger, Manifest
 from yayi_data.partition import Unit, drops_file
 from yayi_data.remote import bare
 from yayi_data.shard import datasets_files, index_part
@@ -29,18 +28,23 @@ class Limits(NamedTuple):
     max_drop: float | None
 
 
-def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Write the tokenizer into the folder, to the disk."""
+def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> list[FileFacts]:
+    """Write the tokenizer into the folder, to the disk, and return its files."""
     with writing(folder / TOKENIZER):
         (folder / TOKENIZER).mkdir(exist_ok=True)
         tokenizer.write(folder / TOKENIZER)
         for path in (folder / TOKENIZER).iterdir():
             with path.open("rb") as file:
                 fsync(file)
+    return [manifest.file_facts(folder, f"{TOKENIZER}/{name}") for name in tokenizer.files]
 
 
-def finish(folder: Path, facts: Manifest, units: Sequence[Unit], limits: Limits) -> Manifest:
+def finish(
+    folder: Path, facts: Manifest, units: Sequence[Unit], tokenizer: Sequence[FileFacts], limits: Limits
+) -> Manifest:
     """Put the units together: index, drops, what `datasets` needs; then the manifest, which comes last.
+
+    The files of the tokenizer are there already.
 
     Raises DataError where nothing is left or more was dropped than is allowed.
     """
@@ -49,9 +53,12 @@ def finish(folder: Path, facts: Manifest, units: Sequence[Unit], limits: Limits)
     paths = [folder / unit.shard.file for unit in units]
     merge_index([index_part(path) for path in paths], folder / INDEX)
     write_atomically(folder / DROPPED, b"".join(drops_file(path).read_bytes() for path in paths))
-    for name, content in datasets_files([unit.shard for unit in units]).items():
+    described = datasets_files([unit.shard for unit in units])
+    for name, content in described.items():
         write_atomically(folder / name, content)
-    whole = _whole(folder, facts, units, ledger)
+    others = [manifest.file_facts(folder, name) for name in (INDEX, DROPPED, *described)]
+    files = sorted([*others, *tokenizer], key=lambda file: file.path)
+    whole = replace(_whole(folder, facts, units), ledger=ledger, files=files)
     manifest.write(folder, whole)
     clear(folder, whole)
     return whole
@@ -92,24 +99,15 @@ def refuse_losses(ledger: Ledger, limits: Limits) -> None:
         )
 
 
-def _whole(folder: Path, facts: Manifest, units: Sequence[Unit], ledger: Ledger) -> Manifest:
-    """Return the finished manifest."""
+def _whole(folder: Path, facts: Manifest, units: Sequence[Unit]) -> Manifest:
+    """Return the manifest with what the units add up to."""
     shards = [unit.shard for unit in units]
-    listed = {MANIFEST, *(shard.file for shard in shards)}
-    scratch = {UNIT, ".part", ".drops", TEMPORARY}
-    others = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name not in listed and path.suffix not in scratch
-    )
     return replace(
         facts,
-        ledger=ledger,
         domains=domain_counts(read_index(folder / INDEX)),
         rows=sum(shard.rows for shard in shards),
         tokens=sum(shard.tokens for shard in shards),
         supervised_tokens=sum(shard.supervised_tokens for shard in shards),
         straddling_tokens=sum(unit.straddling for unit in units),
         shards=shards,
-        files=[manifest.file_facts(folder, path) for path in others],
     )

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
@@ -118,9 +118,10 @@ def download(url: str, folder: Path) -> None:
     names = objects.sizes()
     if MANIFEST not in names:
         raise _no_folder(objects.url)
+    above = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     for name in names:
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if name in above or not path.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{objects.url}: holds an object named {one_line(name)}; pack the data again")
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)

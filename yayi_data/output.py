@@ -5,7 +5,7 @@ on; a run with another key refuses to touch it.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,24 +13,69 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from yayi_data.atomic import TEMPORARY, fsync_folder, writing
+from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, Manifest, load
+from yayi_data.read import Source
 
 UNIT = ".unit"
 """How the file ends that marks a shard of DIR.partial as whole."""
 
 
+def real(output: Path) -> Path:
+    """Return the folder that an output names, where that is a link, or without a name as `.` and `..` are."""
+    found = output.resolve() if output.is_symlink() or output.name in ("", "..") else output
+    if not found.name:
+        raise YayiError(f"{output}: is the top of the filesystem; choose another --output")
+    return found
+
+
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Raise unless `output` is free, or is a packed folder that may be overwritten."""
+    """Raise unless `output` is free, or is a packed folder that may be overwritten, and so it is removed.
+
+    What a killed run left of a folder it replaced, DIR.replaced, is removed too: it must be one as well.
+    """
+    replaced = beside(output, ".replaced")
+    if replaced.is_symlink() or (replaced.exists() and (not replaced.is_dir() or any(replaced.iterdir()))):
+        _refuse_foreign(replaced)
     if not output.exists():
         return
     if not overwrite:
         raise YayiError(f"{output}: exists already; choose another --output, or --overwrite to replace it")
-    if not (output / MANIFEST).is_file():
+    _refuse_foreign(output)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise unless a folder holds what a manifest in it lists, and nothing else."""
+    if folder.is_symlink() or not (folder / MANIFEST).is_file():
         raise YayiError(
-            f"{output}: holds no {MANIFEST}, so it is not ours to replace; choose another --output"
+            f"{folder}: is a link, or holds no {MANIFEST}, so it is not ours to replace; "
+            "choose another --output"
         )
-    load(output)
+    manifest = load(folder)
+    ours = {MANIFEST, *(shard.file for shard in manifest.shards), *(file.path for file in manifest.files)}
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    foreign = sorted({path.relative_to(folder).as_posix() for path in found} - ours)
+    if foreign:
+        raise YayiError(
+            f"{folder}: holds {one_line(foreign[0])}, which pack did not write: move it away, "
+            "or choose another --output"
+        )
+
+
+def refuse_inputs(output: Path, paths: Sequence[str], sources: Sequence[Source]) -> None:
+    """Raise where an input lies in the output, which would remove it, or the output in a folder of inputs.
+
+    There a run that goes on would read what it wrote before.
+    """
+    own = [beside(output, suffix).resolve() for suffix in ("", ".partial", ".replaced")]
+    for path in paths:
+        if Path(path).is_dir() and own[0].is_relative_to(Path(path).resolve()):
+            raise YayiError(f"{output}: lies in {path}, which is an input; choose another --output")
+    for source in sources:
+        place = Path(source.path).resolve()
+        if source.size is not None and any(place.is_relative_to(folder) for folder in own):
+            raise YayiError(f"{source.path}: is an input and lies in the output; choose another --output")
 
 
 def made_before(output: Path, facts: Manifest) -> Manifest | None:
@@ -100,15 +145,31 @@ def partial_folder(output: Path, key: str) -> Iterator[Path]:
         raise
 
 
-def publish(output: Path) -> None:
-    """Turn the finished DIR.partial into DIR by one rename; a folder it replaces is removed afterwards."""
+def publish(output: Path, *, overwrite: bool) -> None:
+    """Turn the finished DIR.partial into DIR by one rename; a folder it replaces is removed afterwards.
+
+    Raises as `refuse_existing` does.
+    """
+    refuse_existing(output, overwrite=overwrite)
     replaced = beside(output, ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
+    _remove(replaced)
     if output.exists():
         output.replace(replaced)
     beside(output, ".partial").replace(output)
     fsync_folder(output.parent)
     beside(output, ".partial.key").unlink()
+    _remove(replaced)
+
+
+def _remove(replaced: Path) -> None:
+    """Remove a packed folder, its manifest last: what a kill leaves is known as ours by it."""
+    if not replaced.exists():
+        return
+    for path in replaced.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != MANIFEST:
+            path.unlink(missing_ok=True)
     shutil.rmtree(replaced, ignore_errors=True)
 
 

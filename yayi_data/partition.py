@@ -25,6 +25,7 @@ from yayi_data.rows import Job, Ledger, Tools, draft_chunk, kept_rows
 from yayi_data.shard import Rows, index_part, write_shard
 from yayi_data.template import Template, load_template
 from yayi_data.tokenizer import Engine, load_tokenizer
+from yayi_data.unchanged import ChangedError
 
 _SAMPLE_RECORDS = 200
 _DRAFTS_AHEAD = 16  # of about 1 MB each: what can be drafted while a large tokenizer still loads
@@ -66,7 +67,7 @@ def pack_partition(tools: Tools, job: Job) -> Unit:
 
     Beside the shard stand its part of the index, its drops, and last the unit's own facts, which mark it as
     whole: the next run believes them only if the hashes agree. Raises DataError at the first record that the
-    options do not let pass.
+    options do not let pass, ChangedError where there are more or fewer records than the cut counted.
     """
     done = finished(job.shard)
     if done is not None:
@@ -74,6 +75,8 @@ def pack_partition(tools: Tools, job: Job) -> Unit:
     ledger = Ledger(job.partition.source)
     with no_collection(), ThreadPoolExecutor(1) as background:
         shard = write_shard(job.shard, _rows(tools, job, ledger, background))
+    if ledger.read != job.records:
+        raise ChangedError.of(job.partition.source.path)
     drops = [
         {"reason": reason, "path": job.partition.source.name, "line": line, "record": record}
         for record, line, reason in sorted(ledger.drops)
@@ -116,15 +119,18 @@ def finished(shard: Path) -> Unit | None:
         return None
     try:
         content = orjson.loads(unit_file(shard).read_bytes())
-    except ValueError:
+        beside = [FileFacts(**facts) for facts in content["beside"]]
+        unit = Unit(**(content | {"shard": ShardFacts(**content["shard"]), "beside": beside}))
+    except (ValueError, TypeError, LookupError):  # damaged
         return None
-    facts = {"shard": ShardFacts(**content["shard"]), "beside": [FileFacts(**f) for f in content["beside"]]}
-    unit = Unit(**(content | facts))
     expected = [FileFacts(unit.shard.file, unit.shard.bytes, unit.shard.sha256), *unit.beside]
-    return unit if all(_same(shard.parent, facts) for facts in expected) else None
+    own = [path.name for path in (shard, index_part(shard), drops_file(shard))]
+    whole = [facts.path for facts in expected] == own and all(holds(shard.parent, f) for f in expected)
+    return unit if whole else None
 
 
-def _same(folder: Path, facts: FileFacts) -> bool:
+def holds(folder: Path, facts: FileFacts) -> bool:
+    """Tell whether a folder holds a file with these very bytes."""
     return (folder / facts.path).is_file() and file_facts(folder, facts.path) == facts
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import cpu_count
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +19,14 @@ import orjson
 from yayi_data.atomic import write_atomically
 from yayi_data.errors import YayiError
 from yayi_data.finish import Limits, add_up, clear, finish, write_tokenizer
-from yayi_data.manifest import MANIFEST, Ledger, Manifest, canonical, from_json, load
-from yayi_data.output import UNIT, beside, claim, locked, publish, refuse_existing, spool_folder
-from yayi_data.partition import Unit, finished, no_collection
+from yayi_data.manifest import MANIFEST, FileFacts, Ledger, Manifest, canonical, from_json, load
+from yayi_data.output import UNIT, beside, claim, locked, publish, real, refuse_existing, spool_folder
+from yayi_data.partition import Unit, finished, holds, no_collection, unit_file
 from yayi_data.pipeline import Packed, PackOptions, Prepared, key_of, open_inputs, prepare, run_jobs
 from yayi_data.progress import Progress
 from yayi_data.remote import bare
 from yayi_data.shard import shard_name
+from yayi_data.unchanged import ChangedError, unchanged
 
 _CLAIM_SECONDS = 60.0  # a claim takes less than one; whoever holds the lock for longer packs or merges
 
@@ -69,6 +70,7 @@ class _Plan:
     overwrite: bool
     engine: str
     engine_reason: str
+    tokenizer: list[FileFacts]
     facts: Manifest
 
 
@@ -86,6 +88,7 @@ def pack_part(options: PackOptions, part: Part) -> PackedPart:
     Raises as `pack` does, and leaves DIR.partial to the other parts when it fails.
     """
     started = time.monotonic()
+    options = replace(options, output=real(options.output))
     refuse_existing(options.output, overwrite=options.overwrite)
     inputs = open_inputs(options)
     for source in inputs.sources:
@@ -95,7 +98,13 @@ def pack_part(options: PackOptions, part: Part) -> PackedPart:
         prepared = prepare(inputs, options, spool)
         folder = _claim(options, part, prepared)
         jobs = prepared.jobs[part.index :: part.count]
-        units = run_jobs(jobs, options, prepared.tools, folder)
+        try:
+            with unchanged(inputs.stamps):
+                units = run_jobs(jobs, options, prepared.tools, folder)
+        except ChangedError:
+            for job in jobs:  # nobody knows of which bytes they are
+                unit_file(job.shard).unlink(missing_ok=True)
+            raise
     whole = sum(1 for _ in folder.glob(f"*{UNIT}"))
     seconds = time.monotonic() - started
     return PackedPart(options.output, part, units, add_up(units), whole, len(prepared.jobs), seconds)
@@ -105,25 +114,30 @@ def _claim(options: PackOptions, part: Part, prepared: Prepared) -> Path:
     """Make DIR.partial, the tokenizer in it and the plan beside it, unless another part has done so."""
     output, tokenizer = options.output, prepared.tools.tokenizer
     key = key_of(prepared.facts, part.count, options.max_drop, options.overwrite)
-    plan = _Plan(
-        parts=part.count,
-        partitions=len(prepared.jobs),
-        paths=tuple(map(bare, options.paths)),
-        max_drop=options.max_drop,
-        overwrite=options.overwrite,
-        engine=tokenizer.engine,
-        engine_reason=tokenizer.engine_reason,
-        facts=prepared.facts,
-    )
     with locked(output, patience=_CLAIM_SECONDS):
         refuse_existing(output, overwrite=options.overwrite)  # a merge may have come in between
         if not beside(output, ".partial").exists():
             _plan_file(output).unlink(missing_ok=True)
         folder = claim(output, key)
-        if not _plan_file(output).exists():
-            write_tokenizer(folder, tokenizer)
+        if not _plan_file(output).exists() or _changed(folder, _plan(output)):
+            plan = _Plan(
+                parts=part.count,
+                partitions=len(prepared.jobs),
+                paths=tuple(map(bare, options.paths)),
+                max_drop=options.max_drop,
+                overwrite=options.overwrite,
+                engine=tokenizer.engine,
+                engine_reason=tokenizer.engine_reason,
+                tokenizer=write_tokenizer(folder, tokenizer),
+                facts=prepared.facts,
+            )
             write_atomically(_plan_file(output), canonical(asdict(plan)))
     return folder
+
+
+def _changed(folder: Path, plan: _Plan) -> list[str]:
+    """Return the files of the tokenizer that are not what the parts were packed with."""
+    return [facts.path for facts in plan.tokenizer if not holds(folder, facts)]
 
 
 def merge(output: Path) -> Packed:
@@ -133,6 +147,7 @@ def merge(output: Path) -> Packed:
     parts' --max-drop allows; both leave the parts as they are. A merge that was killed can be repeated.
     """
     started = time.monotonic()
+    output = real(output)
     folder = beside(output, ".partial")
     with locked(output):
         plan = _plan(output)
@@ -140,7 +155,7 @@ def merge(output: Path) -> Packed:
             if folder.exists():
                 refuse_existing(output, overwrite=plan.overwrite)
                 whole = _finished(folder, plan)
-                publish(output)
+                publish(output, overwrite=plan.overwrite)
             else:
                 whole = _published(output, plan)
                 beside(output, ".partial.key").unlink(missing_ok=True)
@@ -168,6 +183,10 @@ def _plan(output: Path) -> _Plan:
     folder = beside(output, ".partial")
     try:
         content = orjson.loads(_plan_file(output).read_bytes())
+        content["facts"] = from_json(content["facts"])
+        content["paths"] = tuple(content["paths"])
+        content["tokenizer"] = [FileFacts(**facts) for facts in content["tokenizer"]]
+        return _Plan(**content)
     except FileNotFoundError:
         if folder.exists():
             found = "was left by a run without --partition: repeat that run to finish it"
@@ -176,9 +195,9 @@ def _plan(output: Path) -> _Plan:
         else:
             found = f"there are no parts: `yayi-data pack --partition I/N --output {output}` makes them"
         raise YayiError(f"{folder}: {found}") from None
-    content["facts"] = from_json(content["facts"])
-    content["paths"] = tuple(content["paths"])
-    return _Plan(**content)
+    except (ValueError, TypeError, LookupError) as error:
+        again = f"delete it and {folder}, then pack the parts again"
+        raise YayiError(f"{_plan_file(output)}: is damaged; {again}") from error
 
 
 @contextmanager
@@ -197,7 +216,10 @@ def _finished(folder: Path, plan: _Plan) -> Manifest:
         whole = load(folder)
         clear(folder, whole)
         return whole
-    return finish(folder, plan.facts, _units(folder, plan), Limits(plan.paths, plan.max_drop))
+    if changed := _changed(folder, plan):
+        raise YayiError(f"{folder / changed[0]}: is missing or was changed; run any part again, then merge")
+    units = _units(folder, plan)
+    return finish(folder, plan.facts, units, plan.tokenizer, Limits(plan.paths, plan.max_drop))
 
 
 def _units(folder: Path, plan: _Plan) -> Sequence[Unit]:

@@ -27,7 +27,9 @@ from yayi_data.output import (
     made_before,
     partial_folder,
     publish,
+    real,
     refuse_existing,
+    refuse_inputs,
     spool_folder,
 )
 from yayi_data.partition import Unit, load_tools, no_collection, pack_partition, sample
@@ -37,6 +39,7 @@ from yayi_data.read import PARTITION_BYTES, Partition, Source, open_sources, par
 from yayi_data.rows import Job, Tools
 from yayi_data.template import Template, TrainOn, load_template
 from yayi_data.tokenizer import Engine, begin_tokenizer
+from yayi_data.unchanged import Stamps, stamps_of, unchanged
 from yayi_data.validate import detect
 
 
@@ -78,6 +81,7 @@ class Inputs(NamedTuple):
     sources: list[Source]
     registry: Registry
     template: Template
+    stamps: Stamps
 
 
 class Prepared(NamedTuple):
@@ -103,6 +107,7 @@ def pack(options: PackOptions, *, reuse: bool = False) -> Packed:
     DIR.partial, and the same call continues it.
     """
     started = time.monotonic()
+    options = replace(options, output=real(options.output))
     refuse_existing(options.output, overwrite=options.overwrite)
     inputs = open_inputs(options)
     with no_collection(), locked(options.output), spool_folder(options.output) as spool:
@@ -116,13 +121,14 @@ def pack(options: PackOptions, *, reuse: bool = False) -> Packed:
         with partial_folder(options.output, key_of(facts)) as folder:
             here = _runs_here(options, jobs)
             if not here:
-                write_tokenizer(folder, tools.tokenizer)  # which the workers load
-            units = run_jobs(jobs, options, tools, folder)
+                tokenizer = write_tokenizer(folder, tools.tokenizer)  # which the workers load
+            with unchanged(inputs.stamps):
+                units = run_jobs(jobs, options, tools, folder)
             if here:
-                write_tokenizer(folder, tools.tokenizer)
+                tokenizer = write_tokenizer(folder, tools.tokenizer)
             del tools  # a large vocabulary takes as much memory as the index of a large input
-            whole = finish(folder, facts, units, limits)
-            publish(options.output)
+            whole = finish(folder, facts, units, tokenizer, limits)
+            publish(options.output, overwrite=options.overwrite)
     return Packed(options.output, whole, engine, reason, time.monotonic() - started)
 
 
@@ -131,13 +137,15 @@ def open_inputs(options: PackOptions) -> Inputs:
     if options.runner == "ray":
         runner.refuse_unusable(runner.Ray(options.address))
     sources = open_sources(options.paths)
+    refuse_inputs(options.output, options.paths, sources)
+    stamps = stamps_of(sources)
     registry = load_registry(str(options.domains) if options.domains else None)
-    return Inputs(sources, registry, load_template(options.template))
+    return Inputs(sources, registry, load_template(options.template), stamps)
 
 
 def prepare(inputs: Inputs, options: PackOptions, spool: Path) -> Prepared:
     """Cut the sources into jobs, while the tokenizer loads, and check its engine on the first records."""
-    _, registry, template = inputs
+    registry, template = inputs.registry, inputs.template
     with ThreadPoolExecutor(1) as background:
         loading = background.submit(begin_tokenizer, options.tokenizer, template, options.tokenizer_engine)
         cut = _cut(inputs.sources, options, spool)
@@ -158,7 +166,7 @@ def _cut(sources: Sequence[Source], options: PackOptions, spool: Path) -> _Cut:
         facts.append(SourceFacts(source.name, found.bytes, found.sha256, found.records, dialect))
         for part, records in zip(parts, _sizes(parts, found.records), strict=True):
             if left is None or left > 0:
-                jobs.append(_job(part, dialect, None if left is None or left >= records else left, options))
+                jobs.append(_job(part, dialect, options, records, left))
             left = None if left is None else left - records
     return _Cut(facts, jobs)
 
@@ -169,11 +177,13 @@ def _sizes(parts: Sequence[Partition], records: int) -> list[int]:
     return [end - start for start, end in pairwise(borders)]
 
 
-def _job(part: Partition, dialect: str, limit: int | None, options: PackOptions) -> Job:
+def _job(part: Partition, dialect: str, options: PackOptions, records: int, left: int | None) -> Job:
+    limit = None if left is None or left >= records else left
     return Job(
         partition=part,
         dialect=dialect,
         folder=beside(options.output, ".partial"),
+        records=records if limit is None else limit,
         limit=limit,
         max_length=options.max_length,
         on_long=options.on_long,

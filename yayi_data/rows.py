@@ -32,11 +32,12 @@ class Tools(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A partition, where its shard goes, and the options that decide what is kept."""
+    """A partition, its number of records, where its shard goes, and the options that decide what is kept."""
 
     partition: Partition
     dialect: str
     folder: Path
+    records: int
     limit: int | None
     max_length: int
     on_long: str

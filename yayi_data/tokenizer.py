@@ -150,11 +150,11 @@ class Tokenizer:
         """Return the text of ids, control tokens written out."""
         return self.plain.decode(list(ids), skip_special_tokens=False)
 
-    def write(self, folder: Path) -> None:
-        """Write the tokenizer, control tokens added, and its template into an existing folder.
+    files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "template.toml")
+    """What `write` writes."""
 
-        The files are tokenizer.json, tokenizer_config.json, chat_template.jinja and template.toml.
-        """
+    def write(self, folder: Path) -> None:
+        """Write the tokenizer, control tokens added, and its template into an existing folder."""
         prefix, suffix = ([name for _, name in part] for part in (self._engines.prefix, self._engines.suffix))
         chat = chat_template(self.template, self.names, "".join(prefix), "".join(suffix))
         end = self.names[self.template.end]

@@ -6,7 +6,6 @@ the same command packs only what is missing and uploads only what the server has
 """
 
 import contextlib
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from yayi_data import manifest
-from yayi_data.atomic import writing
+from yayi_data.atomic import write_atomically, writing
 from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, FileFacts, Manifest
@@ -26,10 +25,11 @@ from yayi_data.mirror import cache_folder, read_manifest, url_key
 from yayi_data.objects import Objects
 from yayi_data.pipeline import Packed, PackOptions, pack
 from yayi_data.progress import Progress
+from yayi_data.remote import RemoteFile, bare, is_s3
 
-_OURS = re.compile(
-    r"data-\d+\.arrow|index\.arrow|(dataset_info|state|manifest)\.json|dropped\.jsonl|tokenizer/.+"
-)
+_BEGUN = ".yayi-upload"
+"""The object that is there during an upload: the digest of its manifest, and the names that are ours."""
+
 _TOGETHER = 4  # uploads at a time: each may hold a shard in memory
 
 
@@ -46,11 +46,14 @@ def pack_to(url: str, options: PackOptions) -> Packed:
     """
     started = time.monotonic()
     target = Objects(url)
-    _refuse_existing(target, overwrite=options.overwrite)
+    ours = _ours(target, overwrite=options.overwrite)
+    for path in map(bare, options.paths):
+        if is_s3(path) and f"{path}/".partition("://")[2].startswith(f"{target.url}/".partition("://")[2]):
+            raise YayiError(f"{path}: is an input and lies in the output; choose another --output")
     with _alone(options.output.parent, target.url):
         packed = pack(replace(options, overwrite=True), reuse=True)
-        _publish(options.output, packed.manifest, target, overwrite=options.overwrite)
-        shutil.rmtree(options.output, ignore_errors=True)
+        _publish(options.output, packed.manifest, target, ours)
+        shutil.rmtree(options.output.parent, ignore_errors=True)
     return packed._replace(output=target.url, seconds=time.monotonic() - started)
 
 
@@ -73,36 +76,61 @@ def _alone(scratch: Path, url: str) -> Iterator[None]:
         lock.release()
 
 
-def _refuse_existing(target: Objects, *, overwrite: bool) -> None:
-    """Raise unless `target` is free, was left by a broken upload, or may be overwritten."""
+def _ours(target: Objects, *, overwrite: bool) -> set[str]:
+    """Return the names that may be removed: of an upload that broke off, or of a folder to be overwritten.
+
+    Raises YayiError where anything else is there.
+    """
     found = target.sizes()
+    digest, *names = _begun(target) if _BEGUN in found else [""]
+    ours = {_BEGUN, *names} if names else set()
     if MANIFEST in found:
-        if not overwrite:
+        old = manifest.parse(read_manifest(target.url) or b"", f"{target.url}/{MANIFEST}")
+        if not overwrite and old.digest != digest:
             raise YayiError(
                 f"{target.url}: holds a packed folder already; choose another --output, "
                 "or --overwrite to replace it"
             )
-        manifest.parse(read_manifest(target.url) or b"", f"{target.url}/{MANIFEST}")
-    foreign = sorted(name for name in found if not _OURS.fullmatch(name))
+        ours |= {MANIFEST, *(file.path for file in _files(old))}
+    foreign = sorted(found.keys() - ours)
     if foreign:
         raise YayiError(
             f"{target.url}: holds {one_line(foreign[0])}, which pack did not write; choose another --output"
         )
+    return ours
 
 
-def _publish(folder: Path, whole: Manifest, target: Objects, *, overwrite: bool) -> None:
-    """Upload a packed folder: the old manifest goes first, the new one comes last, when all else is there."""
-    there = target.sizes()
-    if MANIFEST in there and overwrite:
+def _begun(target: Objects) -> list[str]:
+    """Return the lines of the object that a broken upload left."""
+    with RemoteFile(f"{target.url}/{_BEGUN}") as file:
+        return file.read().decode(errors="replace").split("\n")
+
+
+def _files(whole: Manifest) -> list[FileFacts]:
+    return [FileFacts(shard.file, shard.bytes, shard.sha256) for shard in whole.shards] + whole.files
+
+
+def _publish(folder: Path, whole: Manifest, target: Objects, ours: set[str]) -> None:
+    """Upload a packed folder: the old manifest goes first, the new one comes last, when all else is there.
+
+    Of what is there only `ours` is removed.
+    """
+    files = _files(whole)
+    there = target.sizes().keys() & ours
+    names = sorted({*ours, *(file.path for file in files)} - {_BEGUN, MANIFEST})
+    write_atomically(folder.parent / _BEGUN, "\n".join([manifest.load(folder).digest, *names]).encode())
+    begun = manifest.file_facts(folder.parent, _BEGUN)
+    _upload(folder.parent, begun, target)
+    if MANIFEST in there:
         target.remove(MANIFEST)
-    files = [FileFacts(shard.file, shard.bytes, shard.sha256) for shard in whole.shards] + whole.files
     with Progress("uploading", sum(file.bytes for file in files)) as progress:
         for size in _each(lambda file: _upload(folder, file, target), files):
             progress.advance(size)
-    for name in there.keys() - {file.path for file in files} - {MANIFEST}:
+    for name in there - {file.path for file in files} - {MANIFEST, _BEGUN}:
         target.remove(name)  # of an upload that was broken off, or of the folder that is replaced
-    _check(target, {file.path: file.bytes for file in files})
+    _check(target, {file.path: file.bytes for file in [begun, *files]})
     _upload(folder, manifest.file_facts(folder, MANIFEST), target)
+    target.remove(_BEGUN)
 
 
 def _each(work: Callable[[FileFacts], int], files: Sequence[FileFacts]) -> Iterator[int]:

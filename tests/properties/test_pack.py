@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from yayi_data import convert, pipeline
+from yayi_data.errors import DataError
 from yayi_data.index import open_index
 from yayi_data.manifest import Manifest
 from yayi_data.pipeline import PackOptions
@@ -124,7 +125,7 @@ def test_every_record_is_a_row_or_a_drop_at_its_place(
     values = [good[0], *order.sample(good[1:] + bad, len(good) - 1 + len(bad))]
     try:
         folder, manifest = packer.pack(lines(values), max_length=120)
-    except pipeline.DataError:
+    except DataError:
         return  # nothing is left, and nothing was written
     drops = [json.loads(line) for line in (folder / "dropped.jsonl").read_text().splitlines()]
     places = [(row.record, row.line) for row in rows(folder, manifest)]
@@ -143,7 +144,7 @@ def test_supervised_ids_decode_to_the_replies_and_their_ends(
 ) -> None:
     try:
         folder, manifest = packer.pack(lines(values), family, max_length=1 << 20)
-    except pipeline.DataError:
+    except DataError:
         return
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     straddling = manifest.straddling_tokens
@@ -194,7 +195,7 @@ def test_truncation_keeps_whole_exchanges_that_fit(packer: Packer, values: Any, 
     _, full = packer.pack(lines(values), max_length=1 << 20)
     try:
         folder, manifest = packer.pack(lines(values), max_length=room, on_long="truncate")
-    except pipeline.DataError:
+    except DataError:
         return
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     assert manifest.ledger.read == full.ledger.read

@@ -9,11 +9,12 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from yayi_data import pipeline
+from yayi_data import parts, pipeline
 from yayi_data.cli import app
 from yayi_data.errors import DataError, YayiError
 from yayi_data.output import locked
@@ -69,13 +70,13 @@ def test_parts_in_any_order_and_the_merge_make_the_folder_of_one_run(
     source = write(tmp_path / name)
     one = pack(options(source, byte_level, tmp_path / "one", max_drop=0.5))
     asked = options(source, byte_level, tmp_path / "out", max_drop=0.5)
-    parts = [pack_part(asked, Part(i, 3)) for i in (2, 0, 1)]
+    done = [pack_part(asked, Part(i, 3)) for i in (2, 0, 1)]
     merged = merge(tmp_path / "out")
     assert len(one.manifest.shards) >= 6
     assert contents(tmp_path / "out") == contents(tmp_path / "one")
     assert merged.manifest == one.manifest
-    assert sum(part.ledger.read for part in parts) == one.manifest.ledger.read == 200
-    assert sum(sum(part.ledger.dropped.values()) for part in parts) == 200 - one.manifest.rows
+    assert sum(part.ledger.read for part in done) == one.manifest.ledger.read == 200
+    assert sum(sum(part.ledger.dropped.values()) for part in done) == 200 - one.manifest.rows
     assert verify(tmp_path / "out") == []
     assert leftovers(tmp_path / "out") == []
 
@@ -193,6 +194,75 @@ def test_a_bad_record_fails_its_part_and_leaves_the_others(
     with pytest.raises(DataError, match=r"a\.jsonl:8:1"):
         pack_part(asked, Part(0, 30))
     assert (tmp_path / "out.partial" / "data-00001.unit").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", "", "nonsense", '{"shard": 1, "beside": []}', '{"beside": [1]}']
+)
+def test_a_malformed_unit_is_not_whole(content: str, source: Path, tmp_path: Path, byte_level: Path) -> None:
+    pack_part(options(source, byte_level, tmp_path / "out"), Part(0, 1))
+    (tmp_path / "out.partial" / "data-00000.unit").write_text(content)
+    with pytest.raises(YayiError, match=r"1 of .* partitions are missing or damaged"):
+        merge(tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "", '{"facts": 1}'])
+def test_a_malformed_plan_is_told(content: str, source: Path, tmp_path: Path, byte_level: Path) -> None:
+    pack_part(options(source, byte_level, tmp_path / "out"), Part(0, 1))
+    (tmp_path / "out.partial.parts").write_text(content)
+    with pytest.raises(YayiError, match=r"out\.partial\.parts: is damaged; delete it"):
+        merge(tmp_path / "out")
+
+
+def test_a_merge_publishes_what_the_parts_wrote_and_nothing_else(
+    source: Path, tmp_path: Path, byte_level: Path
+) -> None:
+    pack(options(source, byte_level, tmp_path / "one"))
+    pack_part(options(source, byte_level, tmp_path / "out"), Part(0, 1))
+    for name in (".nfs00001", "data-99999.arrow", "tokenizer/more.json"):
+        (tmp_path / "out.partial" / name).write_text("foreign")
+    merge(tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize("damage", ["changed", "removed"])
+def test_a_damaged_tokenizer_is_told_and_restored_by_any_part(
+    damage: str, source: Path, tmp_path: Path, byte_level: Path
+) -> None:
+    pack(options(source, byte_level, tmp_path / "one"))
+    asked = options(source, byte_level, tmp_path / "out")
+    for i in range(2):
+        pack_part(asked, Part(i, 2))
+    tokenizer = tmp_path / "out.partial" / "tokenizer"
+    if damage == "removed":
+        shutil.rmtree(tokenizer)
+    else:
+        (tokenizer / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(YayiError, match=r"tokenizer/.*json: is missing or was changed; run any part again"):
+        merge(tmp_path / "out")
+    pack_part(asked, Part(1, 2))
+    merge(tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "one")
+
+
+def test_a_part_of_an_input_that_changes_meanwhile_leaves_nothing_to_merge(
+    source: Path, tmp_path: Path, byte_level: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options(source, byte_level, tmp_path / "out")
+    before = source.read_bytes()
+    pack_part(asked, Part(1, 2))
+    units = {path.name for path in (tmp_path / "out.partial").glob("*.unit")}
+    scan = parts.prepare
+
+    def then_change(*arguments: Any) -> pipeline.Prepared:
+        prepared = scan(*arguments)
+        source.write_bytes(before.replace("答".encode(), "是".encode()))
+        return prepared
+
+    monkeypatch.setattr(parts, "prepare", then_change)
+    with pytest.raises(DataError, match=r"a\.jsonl: changed while it was read"):
+        pack_part(asked, Part(0, 2))
+    assert {path.name for path in (tmp_path / "out.partial").glob("*.unit")} == units
 
 
 def test_nothing_to_merge_is_told_with_the_next_step(source: Path, tmp_path: Path, byte_level: Path) -> None:

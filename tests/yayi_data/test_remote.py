@@ -461,3 +461,45 @@ def test_another_manifest_under_the_url_is_another_mirror(s3, run, packed) -> No
     second = packed_at(packed)
     assert first != second
     assert load(second).rows == 8
+
+
+@pytest.mark.parametrize("name", ["tokenizer/vocab.json", "state.json", "data-00000.arrow", ".yayi-upload"])
+def test_what_looks_like_the_rest_of_an_upload_is_not_taken_for_one(s3, run, name) -> None:
+    place = put_inputs(s3)
+    s3.put(f"out/{name}", b"mine")
+    for more in ((), ("--overwrite",)):
+        code, _, said = run("pack", place, *PACK, "--output", f"{s3.url}/out", *more)
+        assert (code, "which pack did not write" in said) == (2, True), said
+    assert s3.objects("out") == {name: b"mine"}
+
+
+def test_overwrite_removes_what_the_old_manifest_lists_only(s3, run, packed) -> None:
+    s3.put("out/tokenizer/mine.jsonl", b"mine")
+    code, _, said = run("pack", f"{s3.url}/in/b.jsonl", *PACK, "--output", packed, "--overwrite")
+    assert (code, "tokenizer/mine.jsonl, which pack did not write" in said) == (2, True), said
+    assert s3.objects("out")["tokenizer/mine.jsonl"] == b"mine"
+
+
+def test_an_input_below_the_output_is_refused(s3, run, packed) -> None:
+    before = s3.objects("out")
+    code, _, said = run("pack", f"{packed}/dropped.jsonl", *PACK, "--output", packed, "--overwrite")
+    assert (code, "is an input and lies in the output" in said) == (2, True), said
+    assert s3.objects("out") == before
+
+
+def test_a_run_that_broke_off_after_its_manifest_is_finished_by_a_repeat(s3, run, tmp_path) -> None:
+    place = put_inputs(s3)
+    arguments = ("pack", place, *PACK, "--output", f"{s3.url}/out")
+    s3.fault = lambda method, path: "503" if method in ("DELETE", "POST") else None
+    assert run(*arguments)[0] == 2
+    assert MANIFEST in s3.objects("out")
+    s3.fault = lambda method, path: None
+    assert run(*arguments)[0] == 0
+    assert s3.objects("out") == local_pack(place, tmp_path / "local")
+
+
+def test_verify_tells_of_an_object_that_is_a_folder_too(s3, run, packed) -> None:
+    s3.put("out/a", b"x")
+    s3.put("out/a/b", b"x")
+    code, _, said = run("verify", packed)
+    assert (code, "holds an object named a;" in said) == (1, True), said

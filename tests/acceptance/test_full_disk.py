@@ -116,6 +116,7 @@ def test_an_interruption_is_told_in_one_line(
         text=True,
         env=environment(),
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     )
     deadline = time.monotonic() + 120
     while not (tmp_path / "out.partial").exists() and time.monotonic() < deadline:

@@ -168,7 +168,11 @@ def _low_controls(plain: Batch) -> Iterable[int]:
 def _signs(plain: Batch, rules: RuleSet) -> Iterable[int]:
     """Return records that hold one of the needles."""
     found = _needles(rules.control_tokens).find_matches_as_indexes(plain.data)
-    return set(plain.records(np.array([start for _, start, _ in found], np.int64)).tolist())
+    signs = np.array([start for needle, start, _ in found if needle >= len(WRONG)], np.int64)
+    brackets = np.array([start + 1 for needle, start, _ in found if needle < len(WRONG)], np.int64)
+    if plain.flat:  # elsewhere than in questions they are usual
+        brackets = _asked_first(plain, brackets)
+    return set(plain.records(np.concatenate((signs, brackets))).tolist())
 
 
 @lru_cache(maxsize=1)
@@ -180,7 +184,7 @@ def _needles(control_tokens: tuple[str, ...]) -> BytesAhoCorasick:
     """
     controls = map(chr, range(0x80, 0xA0))
     brackets = [f'"{bracket}' for bracket in WRONG]
-    needles = ["\ufffd", *MOJIBAKE, *control_tokens, *controls, *brackets]
+    needles = [*brackets, "\ufffd", *MOJIBAKE, *control_tokens, *controls]
     # The library's vectorised search knows only this kind of match, and no needle of one byte.
     return BytesAhoCorasick([needle.encode() for needle in needles], MatchKind.LeftmostLongest)
 

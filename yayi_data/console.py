@@ -37,9 +37,13 @@ def one_line(text: str) -> str:
 
 
 def json_text(value: object, *, indent: int | None = 2) -> str:
-    """Write JSON in which no character can steer a terminal: they stand as escapes, so nothing is lost."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return UNSAFE.sub(lambda found: _json_escape(found[0]), text) + "\n"
+    """Write a value as JSON that is safe to show, on lines of its own."""
+    return shown_json(json.dumps(value, ensure_ascii=False, indent=indent)) + "\n"
+
+
+def shown_json(text: str) -> str:
+    """Return JSON in which no character can steer a terminal: they stand as escapes, so nothing is lost."""
+    return UNSAFE.sub(lambda found: _json_escape(found[0]), text)
 
 
 def _json_escape(character: str) -> str:

@@ -1,6 +1,5 @@
 """The summary of a packed folder: what `pack` and `inspect` print, as JSON or for a person."""
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ if TYPE_CHECKING:  # rich is slow to import, and JSON needs none of it
     from rich.table import Table
     from rich.text import Text
 
-from yayi_data.console import one_line, say
+from yayi_data.console import json_text, one_line, say
 from yayi_data.manifest import Ledger, Manifest
 from yayi_data.parts import PackedPart
 from yayi_data.pipeline import DROPPED, Packed
@@ -53,7 +52,7 @@ def print_packed(packed: Packed, *, as_json: bool) -> None:
         engine = {"engine": packed.engine, "engine_reason": packed.engine_reason}
         figures["tokenizer"] = engine | figures["tokenizer"]
         output = {"output": str(packed.output), **figures, "seconds": round(packed.seconds, 2)}
-        print(json.dumps(output, ensure_ascii=False))
+        print(json_text(output, indent=None), end="")
     else:
         from rich.console import Console
 
@@ -80,7 +79,7 @@ def print_part(done: PackedPart, *, as_json: bool) -> None:
             "ledger": _ledger(done.ledger),
             "seconds": round(done.seconds, 2),
         }
-        print(json.dumps(figures, ensure_ascii=False))
+        print(json_text(figures, indent=None), end="")
     else:
         made = f"{_count(rows, 'conversation')} in {_count(len(shards), 'shard')}, {_count(tokens, 'token')}"
         print(one_line(f"{done.output}: part {done.part}, {made}"))

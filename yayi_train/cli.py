@@ -14,6 +14,7 @@ import typer
 
 from yayi_data import __version__
 from yayi_data.console import run as run_command
+from yayi_data.console import shown_json
 from yayi_data.errors import YayiError
 from yayi_train.cli_model import generate, merge, prepare
 from yayi_train.flags import Flags, as_command
@@ -94,7 +95,7 @@ def evaluate(
     quiet_libraries()
     data = DataConfig(data_path, seq_len, packing, test_size=0, mix={}, domains=[], limit=limit)
     found = score(model, data, batch_size)
-    typer.echo(orjson.dumps(found).decode() if as_json else found.as_text())
+    typer.echo(shown_json(orjson.dumps(found).decode()) if as_json else found.as_text())
 
 
 @app.command()
@@ -111,7 +112,7 @@ def trace(
     from yayi_train.trace import trace as traced
 
     found = traced(run_dir, step)
-    typer.echo(orjson.dumps(found).decode() if as_json else as_text(found))
+    typer.echo(shown_json(orjson.dumps(found).decode()) if as_json else as_text(found))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import orjson
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from yayi_data.console import one_line
+from yayi_data.console import one_line, shown_json
 from yayi_data.convert import conversation
 from yayi_data.encode import encode
 from yayi_data.errors import DataError, YayiError
@@ -54,7 +54,7 @@ class Reply:
 
 def as_json_line(said: Reply) -> str:
     """Return a reply as one line of JSON."""
-    return orjson.dumps(said).decode()
+    return shown_json(orjson.dumps(said).decode())
 
 
 def load_speaker(path_or_id: str, max_new_tokens: int | None = None, *, greedy: bool = False) -> Speaker:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from yayi_data.console import one_line
 from yayi_data.mirror import packed_at
 from yayi_train import attention
 from yayi_train.config import DataConfig
@@ -23,7 +24,7 @@ class Score:
     def as_text(self) -> str:
         """Return the score as lines, the worst domain first."""
         worst_first = sorted(self.eval_loss_by_domain.items(), key=lambda entry: -entry[1])
-        lines = [f"{name:<20} {loss:.4f}" for name, loss in worst_first]
+        lines = [f"{one_line(name):<20} {loss:.4f}" for name, loss in worst_first]
         return "\n".join(
             [f"loss {self.eval_loss:.4f} on {self.supervised_tokens:,} supervised tokens", *lines]
         )

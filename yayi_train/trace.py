@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
 from yayi_data.mirror import packed_at
 from yayi_train.data import Order, open_corpus, passes, place_of
@@ -49,5 +50,6 @@ def as_text(traced: dict[str, Any]) -> str:
     for rank in traced["ranks"]:
         rows = [row for rows in rank["passes"] for row in rows]
         for number, row in enumerate(rows):
-            lines += [f"rank {rank['rank']}  row {number}  {place['path']}:{place['line']}" for place in row]
+            here = f"rank {rank['rank']}  row {number}"
+            lines += [f"{here}  {one_line(place['path'])}:{place['line']}" for place in row]
     return "\n".join(lines)

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from typer.testing import CliRunner
 
+from yayi_data.cli import app
+from yayi_data.console import UNSAFE
 from yayi_data.errors import YayiError
 from yayi_data.inspect import InspectOptions, inspect
 from yayi_data.pipeline import PackOptions, pack
@@ -164,3 +167,21 @@ def test_raw_files_show_what_pack_would_do(
     assert "dropped 2 of 12 records (schema-missing 1, too-long 1)" in talk
     assert "--on-long truncate" in talk
     assert [path.name for path in source.parent.iterdir()] == ["a.jsonl"]
+
+
+def test_a_hostile_domain_reaches_no_screen(tmp_path: Path, byte_level: Path) -> None:
+    source = tmp_path / "x.jsonl"
+    record = {"instruction": "【红\x9b31m\u202e】你好", "output": "你好"}
+    source.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    arguments = [
+        "pack",
+        str(source),
+        "--tokenizer",
+        str(byte_level),
+        "--output",
+        str(tmp_path / "p"),
+        "--json",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert list(json.loads(result.stdout)["domains"]) == ["红\x9b31m\u202e"]
+    assert UNSAFE.search(result.stdout.removesuffix("\n")) is None

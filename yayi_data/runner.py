@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from yayi_data.errors import YayiError
@@ -59,7 +60,9 @@ def _in_processes(
 
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work, load))
     try:
-        for future in [pool.submit(_work, job) for job in jobs]:
+        with _no_interrupt():
+            futures = [pool.submit(_work, job) for job in jobs]
+        for future in futures:
             yield future.result()
     except BrokenProcessPool as error:
         raise YayiError(
@@ -70,12 +73,21 @@ def _in_processes(
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Put off Ctrl-C, which reaches all: processes that start meanwhile never hear it; this one ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _worker: dict[str, Any] = {}
 """What this worker process was begun with: it has no other way to keep tools from job to job."""
 
 
 def _begin(work: Callable[[Any, Any], Any], load: Callable[[], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the run
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker.update(work=work, tools=load())
 

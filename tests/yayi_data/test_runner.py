@@ -1,4 +1,5 @@
 import os
+import signal
 from functools import partial
 
 import pytest
@@ -15,6 +16,10 @@ def power(exponent: int, number: int) -> int:
 
 def die(exponent: int, number: int) -> int:
     os._exit(1)
+
+
+def interrupts_are_blocked(exponent: int, number: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 two = partial(int, "2")
@@ -36,3 +41,8 @@ def test_the_first_failure_in_the_order_of_the_jobs_is_raised(workers: int) -> N
 def test_a_killed_worker_is_told_with_the_next_step() -> None:
     with pytest.raises(YayiError, match="run the same command again"):
         list(run(die, [1, 2], 2, two))
+
+
+def test_an_interrupt_is_for_the_parent_alone() -> None:
+    assert list(run(interrupts_are_blocked, [1, 2], 2, two)) == [True, True]
+    assert not interrupts_are_blocked(0, 0)

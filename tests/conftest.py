@@ -373,8 +373,6 @@ def forget() -> None:
 @pytest.fixture
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     """An S3 server, and an environment in which it is the one that is asked; the cache is `tmp_path`/cache."""
-    pytest.importorskip("s3fs", reason="s3fs is not installed: the extra [s3]")
-    pytest.importorskip("moto.server", reason="moto[server] is not installed: the extra [dev]")
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     storage = Storage(f"bucket-{secrets.token_hex(4)}")
     storage.start()

@@ -60,7 +60,7 @@ def _in_processes(
 
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work, load))
     try:
-        with _no_interrupt():
+        with _interrupts_put_off():
             futures = [pool.submit(_work, job) for job in jobs]
         for future in futures:
             yield future.result()
@@ -74,13 +74,27 @@ def _in_processes(
 
 
 @contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Put off Ctrl-C, which reaches all: processes that start meanwhile never hear it; this one ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def _interrupts_put_off() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off while processes start: one in between would cut short what they are sent.
+
+    Blocking alone does not do it: another thread may take the signal, and Python then runs its handler in
+    this one. The processes inherit the mask and never hear the Ctrl-C that reaches all: this one ends them.
+    """
+    came: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()  # no other sets handlers or runs them
+    numbers = [signal.SIGINT, signal.SIGTERM] if in_main else []
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 _worker: dict[str, Any] = {}

@@ -1,5 +1,8 @@
 import os
 import signal
+import threading
+import time
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -46,3 +49,38 @@ def test_a_killed_worker_is_told_with_the_next_step() -> None:
 def test_an_interrupt_is_for_the_parent_alone() -> None:
     assert list(run(interrupts_are_blocked, [1, 2], 2, two)) == [True, True]
     assert not interrupts_are_blocked(0, 0)
+
+
+class Interrupting(list[int]):
+    """Jobs of which each, as it is taken, brings a signal that another thread than the main one receives."""
+
+    def __init__(self, jobs: list[int], number: int) -> None:
+        super().__init__(jobs)
+        self.number, self.taken = number, 0
+        self.end = threading.Event()
+        self.other = threading.Thread(target=self.end.wait, daemon=True)
+        self.other.start()
+
+    def __iter__(self) -> Iterator[int]:
+        assert self.other.ident is not None
+        try:
+            for job in super().__iter__():
+                self.taken += 1
+                signal.pthread_kill(self.other.ident, self.number)
+                time.sleep(0.01)  # time for a handler to run
+                yield job
+        finally:
+            self.end.set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_until_the_workers_have_started(number: int) -> None:
+    jobs = Interrupting([1, 2], number)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(run(power, jobs, 2, two))
+        assert jobs.taken == 2
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)

@@ -57,7 +57,7 @@ def dedup(
     """
     from yayi_data.console import json_text
     from yayi_data.dedup import DedupOptions, dedup
-    from yayi_data.pairs import print_deduped
+    from yayi_data.dedup.text import print_deduped
 
     options = DedupOptions(
         paths=tuple(paths),

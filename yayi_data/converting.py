@@ -14,7 +14,7 @@ from yayi_data.domains import load_registry
 from yayi_data.errors import ConversionError, DataError, YayiError
 from yayi_data.read import Source, chunks_of, open_sources, partitions
 from yayi_data.recordfiles import WRITERS
-from yayi_data.remote import bare
+from yayi_data.remote.urls import bare
 from yayi_data.schema import TURNS, members
 from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import RuleSet, check, detect

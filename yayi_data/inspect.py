@@ -21,9 +21,9 @@ from yayi_data.errors import YayiError
 from yayi_data.index import Index, open_index
 from yayi_data.lengths import length_bins
 from yayi_data.manifest import MANIFEST, Manifest, load
-from yayi_data.mirror import open_mirror
 from yayi_data.pipeline import DROPPED, TOKENIZER, PackOptions, pack
-from yayi_data.remote import bare, is_s3
+from yayi_data.remote.mirror import open_mirror
+from yayi_data.remote.urls import bare, is_s3
 from yayi_data.shard import Row, Shards
 from yayi_data.summary import describe, domain_table, hints, summary
 

@@ -28,7 +28,7 @@ from yayi_data.index import merge_index as merge_index
 from yayi_data.index import open_index as open_index
 from yayi_data.index import read_index as read_index
 from yayi_data.manifest import Manifest, ShardFacts, canonical, refuse_changed, refuse_resized
-from yayi_data.mirror import fetch_shard, fetch_shards, is_mirror
+from yayi_data.remote.mirror import fetch_shard, fetch_shards, is_mirror
 
 BATCH_ROWS = 1000
 BATCH_TOKENS = 1 << 20  # a batch ends with the row that reaches this many: long rows keep memory bounded too

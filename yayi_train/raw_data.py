@@ -12,8 +12,8 @@ from filelock import FileLock
 from yayi_data.console import say
 from yayi_data.errors import YayiError
 from yayi_data.manifest import MANIFEST
-from yayi_data.mirror import open_mirror
-from yayi_data.remote import bare, is_s3, is_url
+from yayi_data.remote.mirror import open_mirror
+from yayi_data.remote.urls import bare, is_s3, is_url
 from yayi_train.config import Config
 
 

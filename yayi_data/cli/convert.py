@@ -38,7 +38,7 @@ def convert(
     Example: yayi-data convert data/*.json --to messages --output all.jsonl
     """
     from yayi_data.converting import ConvertOptions, convert_files
-    from yayi_data.remote import local_path
+    from yayi_data.remote.urls import local_path
 
     target = local_path(output)
     options = ConvertOptions(

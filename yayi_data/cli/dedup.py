@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from yayi_data.remote import local_path
+from yayi_data.remote.urls import local_path
 
 
 def dedup(

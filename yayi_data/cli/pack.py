@@ -64,10 +64,10 @@ def pack(
     Example: yayi-data pack data/*.json --tokenizer ./YaYi-7B --output packed
     """
     from yayi_data.errors import YayiError
+    from yayi_data.pack_to_url import pack_to, scratch_of
     from yayi_data.pipeline import PackOptions, pack
-    from yayi_data.remote import is_url
+    from yayi_data.remote.urls import is_url
     from yayi_data.summary import print_packed, print_part
-    from yayi_data.upload import pack_to, scratch_of
 
     if partition is not None and is_url(output):
         raise YayiError("--partition packs into a folder that all parts share: give a local --output")

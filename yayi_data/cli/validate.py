@@ -56,7 +56,7 @@ def validate(
     from yayi_data.atomic import refuse_output
     from yayi_data.checking import ValidateOptions
     from yayi_data.read import open_sources
-    from yayi_data.remote import local_path
+    from yayi_data.remote.urls import local_path
     from yayi_data.settings import load_settings
 
     target = local_path(output) if output else None

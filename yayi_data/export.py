@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from yayi_data.atomic import AtomicFile, fsync_folder, refuse_output, write_atomically
+from yayi_data.atomic import AtomicFile, fsync_path, refuse_output, write_atomically
 from yayi_data.convert import value
 from yayi_data.decode import Decoder
 from yayi_data.encode import encode
@@ -75,7 +75,7 @@ def export(folder: Path, form: str, output: Path) -> Exported:
     packed = _Packed(folder)
     output.parent.mkdir(parents=True, exist_ok=True)
     exported = EXPORTS[form](packed, output)
-    fsync_folder(output.parent)
+    fsync_path(output.parent)
     return exported
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from yayi_data.atomic import fsync_folder
+from yayi_data.atomic import fsync_path
 from yayi_data.errors import YayiError
 
 
@@ -23,18 +23,10 @@ def new_folder(output: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         for file in partial.iterdir():
-            _fsync(file)
-        fsync_folder(partial)
+            fsync_path(file)
+        fsync_path(partial)
         partial.rename(output)
     except OSError as error:
         raise YayiError(f"{output}: cannot write it: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _fsync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

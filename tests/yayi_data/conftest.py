@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from yayi_data import manifest, shard
+from yayi_data.atomic import write_atomically
 from yayi_data.manifest import Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
 from yayi_data.shard import Rows
 
@@ -46,7 +47,7 @@ def write_folder(folder: Path, shards: list[Rows]) -> Manifest:
     (folder / "tokenizer").mkdir()
     beside = {"dropped.jsonl": b'{"reason": "long"}\n', "tokenizer/tokenizer.json": b'{"model": {}}'}
     for name, data in {**shard.datasets_files(facts), **beside}.items():
-        manifest.write_atomically(folder / name, data)
+        write_atomically(folder / name, data)
     rows = sum(f.rows for f in facts)
     written = Manifest(
         sources=[SourceFacts("a.jsonl", 10, "0" * 64, rows + 1, "alpaca")],

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from yayi_data import checking
 from yayi_data.checking import ValidateOptions, validate_paths
 from yayi_data.cli import app
-from yayi_data.console import run
+from yayi_data.command import run
 from yayi_data.errors import YayiError
 from yayi_data.report import REPORTS
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from yayi_data.atomic import fsync_folder, refuse_output
+from yayi_data.atomic import fsync_path, refuse_output
 from yayi_data.console import say
 from yayi_data.dedup.fingerprints import Prints, Reading, compared_text, print_records
 from yayi_data.dedup.outcome import WRITERS, Deduped, Outcome
@@ -66,7 +66,7 @@ def dedup(options: DedupOptions) -> Deduped:
             if not result.kept and not options.report:
                 raise result.nothing_left(options.paths)
             outcome.write(ledger, None if options.report else options.output)
-    fsync_folder(options.output.parent)
+    fsync_path(options.output.parent)
     return result
 
 

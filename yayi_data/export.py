@@ -22,7 +22,9 @@ from yayi_data.pipeline import TOKENIZER
 from yayi_data.progress import Progress
 from yayi_data.recordfiles import WRITERS
 from yayi_data.render import render
-from yayi_data.shard import LABELS, SCHEMA, Row, Shard, datasets_files, open_shard
+from yayi_data.shard import Shard, open_shard
+from yayi_data.shard.columns import LABELS, SCHEMA, Row
+from yayi_data.shard.datasets import datasets_files
 from yayi_data.template import load_template
 from yayi_data.tokenizer import Tokenizer, load_tokenizer
 from yayi_data.types import Conversation

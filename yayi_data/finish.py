@@ -13,7 +13,8 @@ from yayi_data.index import INDEX, domain_counts, merge_index, read_index
 from yayi_data.manifest import MANIFEST, FileFacts, Ledger, Manifest
 from yayi_data.partition import Unit, drops_file
 from yayi_data.remote.urls import bare
-from yayi_data.shard import datasets_files, index_part
+from yayi_data.shard.datasets import datasets_files
+from yayi_data.shard.write import index_part
 from yayi_data.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer"

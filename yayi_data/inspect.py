@@ -24,7 +24,8 @@ from yayi_data.manifest import MANIFEST, Manifest, load
 from yayi_data.pipeline import DROPPED, TOKENIZER, PackOptions, pack
 from yayi_data.remote.mirror import open_mirror
 from yayi_data.remote.urls import bare, is_s3
-from yayi_data.shard import Row, Shards
+from yayi_data.shard import Shards
+from yayi_data.shard.columns import Row
 from yayi_data.summary import describe, domain_table, hints, summary
 
 _BINS = 16  # lines of the histogram, at most

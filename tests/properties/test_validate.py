@@ -17,8 +17,8 @@ from yayi_data.read.buffer import Place
 from yayi_data.read.lines import LineReader
 from yayi_data.read.scan import scan_record
 from yayi_data.read.sources import Source
-from yayi_data.schema import DIALECTS, accepts, explain, load_schema
-from yayi_data.types import Chunk, Problem
+from yayi_data.schema import accepts, explain, load_schema
+from yayi_data.types import DIALECTS, Chunk, Problem
 from yayi_data.validate import check
 from yayi_data.validate.batch import Batch
 from yayi_data.validate.findings import find

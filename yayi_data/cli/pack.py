@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from yayi_data.cli.flags import Inputs, OnProblem
+
 
 def pack(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, URLs, or -.")],
+    paths: Inputs,
     tokenizer: Annotated[
         str, typer.Option(metavar="DIR|ID", help="Folder with a tokenizer.json, or a hub ID.")
     ],
@@ -23,9 +25,7 @@ def pack(
     train_on: Annotated[
         Literal["all", "last"], typer.Option(help="Supervise all replies or the last.")
     ] = "all",
-    on_problem: Annotated[
-        Literal["fail", "drop"], typer.Option(help="What to do with a record that has an error.")
-    ] = "fail",
+    on_problem: OnProblem = "fail",
     max_drop: Annotated[
         float | None, typer.Option(min=0, max=1, help="Fail where a larger share of the records is dropped.")
     ] = None,

@@ -17,8 +17,8 @@ from yayi_data.convert import value
 from yayi_data.decode import Decoder
 from yayi_data.encode import encode
 from yayi_data.errors import ConversionError, DataError, YayiError
+from yayi_data.finish import TOKENIZER
 from yayi_data.manifest import Manifest, load
-from yayi_data.pipeline import TOKENIZER
 from yayi_data.progress import Progress
 from yayi_data.recordfiles import WRITERS
 from yayi_data.render import render

@@ -1,5 +1,6 @@
 """What both command lines share: --version, --debug, and one way to end."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from yayi_data import __version__
-from yayi_data.console import say
+from yayi_data.console import one_line, say
 from yayi_data.errors import YayiError
 
 _INTERRUPTED = 130
@@ -79,22 +80,28 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _worded(message: str) -> str:
+    """Return a message of typer's on one line, without its validator's own words."""
+    return " ".join(message.split()).rstrip(".").replace(": Value error, ", ": ")
+
+
 def _told(error: BaseException) -> int:
     """Say in one line what ended the command and return the exit code for it."""
     match error:
         case YayiError():
-            say(f"error: {error}")
+            say(f"error: {one_line(str(error))}")
             return error.exit_code
         case typer.TyperException():
             context = getattr(error, "ctx", None)
             hint = f"; see {context.command_path} --help" if context else ""
-            say(f"error: {error.format_message().rstrip('.')}{hint}")
+            say(f"error: {_worded(error.format_message())}{hint}")
             return 2
         case BrokenPipeError():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         case OSError():
-            place = f"{error.filename}: " if error.filename else ""
+            full = "standard output: " if error.errno == errno.ENOSPC else ""  # files of ours are named
+            place = f"{one_line(str(error.filename))}: " if error.filename else full
             say(f"error: {place}{error.strerror or error}")
             return 2
         case _:

@@ -56,8 +56,9 @@ def _in_processes(
 ) -> Iterator[Result]:
     from concurrent.futures import ProcessPoolExecutor  # imports that one process has no use for
     from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+    from multiprocessing import active_children, get_context
 
+    others = set(active_children())
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work, load))
     try:
         with _interrupts_put_off():
@@ -69,6 +70,10 @@ def _in_processes(
             "a worker process was killed, as happens when memory runs out; "
             "run the same command again, with fewer --workers, to continue where it stopped"
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):  # nobody waits for what is being worked on
+        for worker in set(active_children()) - others:
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -227,11 +228,14 @@ def _find(path_or_id: str) -> Path:
 
 
 def _download(hub_id: str) -> Path:
-    import huggingface_hub  # a second of import time that a local tokenizer does not need
+    from huggingface_hub import hf_hub_download  # a second of import time that a local tokenizer spares
+    from huggingface_hub.utils import EntryNotFoundError, logging
 
-    huggingface_hub.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        return Path(huggingface_hub.hf_hub_download(hub_id, "tokenizer.json"))
+        with suppress(EntryNotFoundError):  # beside the other, where the repository has one
+            hf_hub_download(hub_id, "tokenizer_config.json")
+        return Path(hf_hub_download(hub_id, "tokenizer.json"))
     except (OSError, ValueError) as error:
         cause = one_line(str(error)).partition("\\n")[0]
         raise YayiError(

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
 from yayi_data.command import run
 from yayi_data.errors import DataError, YayiError
@@ -13,6 +14,10 @@ from yayi_data.errors import DataError, YayiError
         (YayiError("x: not there"), 2, "error: x: not there\n"),
         (DataError("x: bad record"), 1, "error: x: bad record\n"),
         (OSError(28, "No space left on device", "/full"), 2, "error: /full: No space left on device\n"),
+        (OSError(28, "No space left on device"), 2, "error: standard output: No space left on device\n"),
+        (YayiError("a\nb\x1b.jsonl: not there"), 2, "error: a\\nb\\x1b.jsonl: not there\n"),
+        (typer.BadParameter("Choose from:\n\ta,\n\tb."), 2, "error: Invalid value: Choose from: a, b\n"),
+        (typer.BadParameter("Value error, 'x' is no y"), 2, "error: Invalid value: 'x' is no y\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing import active_children
 
 import pytest
 
@@ -49,6 +50,18 @@ def test_a_killed_worker_is_told_with_the_next_step() -> None:
 def test_an_interrupt_is_for_the_parent_alone() -> None:
     assert list(run(interrupts_are_blocked, [1, 2], 2, two)) == [True, True]
     assert not interrupts_are_blocked(0, 0)
+
+
+def sleep(exponent: int, seconds: int) -> int:
+    time.sleep(seconds)
+    return seconds
+
+
+def test_jobs_under_way_do_not_hold_up_who_stops() -> None:
+    results = run(sleep, [0, 300, 300], 2, two)
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined] # as Ctrl-C does
+    assert not active_children()
 
 
 class Interrupting(list[int]):

@@ -1,10 +1,14 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import numpy as np
 import pytest
+from huggingface_hub.utils import EntryNotFoundError
 from tokenizers import Tokenizer as Plain
 
 from yayi_data import engines
@@ -218,6 +222,31 @@ def test_a_folder_a_file_and_a_hub_id_load_alike(
     monkeypatch.chdir(tmp_path)
     found = {load_tokenizer(name, YAYI).fingerprint for name in (str(tmp_path), str(file), "some/model")}
     assert len(found) == 1
+
+
+def test_the_hub_is_asked_for_the_config_too(
+    families: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(families["byte_level"], encoding="utf-8")
+    asked = []
+
+    def download(repo: str, name: str) -> str:
+        asked.append((repo, name))
+        if name != "tokenizer.json":
+            raise EntryNotFoundError("this repository has none")
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    load_tokenizer("some/model", YAYI)
+    assert asked == [("some/model", "tokenizer_config.json"), ("some/model", "tokenizer.json")]
+
+
+def test_a_hub_id_needs_nothing_that_another_library_has_imported() -> None:
+    """`huggingface_hub.utils` is there only once somebody has imported it."""
+    script = "import sys; from yayi_data.tokenizer import _download; _download('no/model')"
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    ended = subprocess.run([sys.executable, "-c", script], env=offline, capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1].startswith("yayi_data.errors.YayiError: no/model: no such folder")
 
 
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Files that appear under their name only when they are whole and on the disk."""
 
+import errno
 import hashlib
 import io
 import os
@@ -105,8 +106,19 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        step = "make its folder first" if missing else "free some space or choose another output"
+        step = _STEPS.get(error.errno or 0, "free some space or choose another output")
         raise YayiError(
             f"{path}: cannot be written: {error.strerror}; {step}, then run the same command again"
         ) from error
+
+
+_NOT_ALLOWED = "make its folder writable or choose another output"
+_STEPS = {
+    errno.ENOENT: "make its folder first",
+    errno.ENOTDIR: "name a folder, not a file, before its last /",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.EROFS: "choose an output that is not on a read-only filesystem",
+}
+"""What helps against an error of the system; against any other, space."""

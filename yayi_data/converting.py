@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal, cast
+
+import orjson
 
 from yayi_data.atomic import AtomicFile, fsync_path, refuse_output
 from yayi_data.console import one_line, say
@@ -15,6 +18,7 @@ from yayi_data.errors import ConversionError, DataError, YayiError
 from yayi_data.read import Source, chunks_of, open_sources, partitions
 from yayi_data.recordfiles import WRITERS
 from yayi_data.remote.urls import bare
+from yayi_data.rules import RULES
 from yayi_data.schema import TURNS, members
 from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import RuleSet, check, detect
@@ -68,11 +72,16 @@ class _Conversion:
     options: ConvertOptions
     retag: Callable[[str], str] | None
     ledger: Ledger
+    drops: AtomicFile | None
 
-    def drop(self, reason: str, place: str, message: str) -> None:
-        """Take down a record as dropped, or raise where the options do not let it go."""
-        if self.options.on_problem == "fail":
-            raise DataError(f"{place}: {reason} {message}; --on-problem drop leaves such records out")
+    def drop(self, reason: str, record: tuple[int, int], place: str, message: str) -> None:
+        """Take down a `record` (line, number) as dropped, or raise where the options do not let it go."""
+        if self.drops is None:
+            colon = "" if reason in RULES else ":"  # a rule stands before its message as everywhere
+            raise DataError(f"{place}: {reason}{colon} {message}; --on-problem drop leaves such records out")
+        line, number = record
+        entry = {"reason": reason, "path": self.source.path, "line": line, "record": number}
+        self.drops.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
         self.ledger.dropped[reason] += 1
         self.ledger.examples.setdefault(reason, f"{place}: {message}")
 
@@ -84,8 +93,16 @@ class _Conversion:
         say(f"warning: {found}")
 
 
-def convert_files(options: ConvertOptions) -> Ledger:
+def drops_path(output: Path) -> Path:
+    """Return where the dropped records are listed: reason, path, line and record number."""
+    return output.with_suffix(".dropped.jsonl")
+
+
+def convert_files(options: ConvertOptions, advance: Callable[[int], None] = lambda _: None) -> Ledger:
     """Convert files into `options.output`, which appears when it is whole and replaces what was there.
+
+    Where records may be dropped, `drops_path` appears beside it, a line a record. `advance` is told the bytes
+    read since it was last told.
 
     Raises DataError at the first record that has an error or does not fit, unless such records are to be
     dropped, and where no record is left.
@@ -93,12 +110,14 @@ def convert_files(options: ConvertOptions) -> Ledger:
     _check_output(options.output)
     retag = _retagging(options)
     sources = open_sources(options.paths)
-    refuse_output(options.output, [source.path for source in sources])
+    for output in (options.output, drops_path(options.output)):
+        refuse_output(output, [source.path for source in sources])
     ledger = Ledger()
-    with TemporaryDirectory() as spool, AtomicFile(options.output) as file:
+    drops = AtomicFile(drops_path(options.output)) if options.on_problem == "drop" else None
+    with TemporaryDirectory() as spool, AtomicFile(options.output) as file, drops or nullcontext():
         sources = [_readable_twice(source, Path(spool)) for source in sources]
-        conversions = (_Conversion(s, _dialect(s, options), options, retag, ledger) for s in sources)
-        records = (record for conversion in conversions for record in _converted(conversion))
+        conversions = (_Conversion(s, _dialect(s, options), options, retag, ledger, drops) for s in sources)
+        records = (record for conversion in conversions for record in _converted(conversion, advance))
         WRITERS[options.output.suffix](cast(BinaryIO, file), records, options.to)
         if not ledger.kept:
             raise DataError(
@@ -136,22 +155,27 @@ def _dialect(source: Source, options: ConvertOptions) -> str:
     return detect(source) if options.source_dialect == "auto" else options.source_dialect
 
 
-def _converted(conversion: _Conversion) -> Iterator[Value]:
+def _converted(conversion: _Conversion, advance: Callable[[int], None]) -> Iterator[Value]:
     """Yield the source's records in the target dialect, and keep the ledger."""
+    position = 0
     for chunk in chunks_of(conversion.source):
         conversion.ledger.read += len(chunk)
-        for line, record in _sound(chunk, conversion):
+        for place, record in _sound(chunk, conversion):
             try:
                 converted = _convert(record, conversion)
             except ConversionError as error:
-                conversion.drop(error.reason, f"{conversion.source.path}:{line}", str(error))
+                shown = f"{conversion.source.path}:{place[0]}"
+                conversion.drop(error.reason, place, shown, str(error))
                 continue
             conversion.ledger.kept += 1
             yield converted
+        if chunk.starts:
+            advance(chunk.starts[-1] - position)
+            position = chunk.starts[-1]
 
 
-def _sound(chunk: Chunk, conversion: _Conversion) -> Iterator[tuple[int, Value]]:
-    """Yield line and value of the records without an error."""
+def _sound(chunk: Chunk, conversion: _Conversion) -> Iterator[tuple[tuple[int, int], Value]]:
+    """Yield (line, number) and value of the records without an error."""
     checked = check(chunk, conversion.source, conversion.dialect, RuleSet.errors_only())
     first: dict[int | None, Problem] = {}
     for problem in checked.problems:
@@ -159,11 +183,13 @@ def _sound(chunk: Chunk, conversion: _Conversion) -> Iterator[tuple[int, Value]]
     if None in first:
         conversion.between_records(first[None])
     for i, record in enumerate(checked.values):
+        place = chunk.lines[i], chunk.number + i
         if record is None:
             problem = first[chunk.number + i]
-            conversion.drop(problem.rule, _place(problem), f"{problem.pointer} {problem.message}".lstrip())
+            message = f"{problem.pointer} {problem.message}".lstrip()
+            conversion.drop(problem.rule, place, _place(problem), message)
         else:
-            yield chunk.lines[i], record
+            yield place, record
 
 
 def _convert(record: Value, conversion: _Conversion) -> Value:

@@ -125,8 +125,10 @@ def _extend(known: dict[str, tuple[str, ...]], new: dict[str, tuple[str, ...]]) 
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise YayiError(f"{path}: cannot read the domain file: {error}") from error
+    except OSError as error:
+        raise YayiError(f"{path}: cannot read the domain file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise YayiError(f"{path}: cannot read the domain file: it is not UTF-8: save it as UTF-8") from error
 
 
 def _domains(text: str, path: str) -> dict[str, tuple[str, ...]]:

@@ -87,9 +87,12 @@ def refuse_losses(ledger: Ledger, limits: Limits) -> None:
     reasons = ", ".join(f"{reason} {count}" for reason, count in ledger.dropped.items())
     if not ledger.kept:
         found = (
-            f"all {ledger.read} records were dropped ({reasons})" if ledger.read else "there are no records"
+            f"no record is left of {ledger.read:,} (dropped: {reasons})"
+            if ledger.read
+            else "there are no records"
         )
-        raise DataError(f"{' '.join(map(bare, limits.paths))}: {found}; nothing was written")
+        paths = " ".join(map(bare, limits.paths))
+        raise DataError(f"{paths}: {found}; nothing was written; yayi-data validate shows what is wrong")
     if limits.max_drop is not None and lost > limits.max_drop * ledger.read:
         raise DataError(
             f"{lost} of {ledger.read} records ({lost / ledger.read:.2%}) were dropped ({reasons}), "

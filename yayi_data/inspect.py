@@ -24,7 +24,7 @@ from yayi_data.lengths import length_bins
 from yayi_data.manifest import MANIFEST, Manifest, load
 from yayi_data.pipeline import PackOptions, pack
 from yayi_data.remote.mirror import open_mirror
-from yayi_data.remote.urls import bare, is_s3
+from yayi_data.remote.urls import bare, is_s3, is_url
 from yayi_data.shard import Shards
 from yayi_data.shard.columns import Row
 from yayi_data.summary import describe, domain_table, hints, summary
@@ -57,10 +57,14 @@ class _Folder:
 
 def inspect(path: str, options: InspectOptions) -> None:
     """Print the summary of a packed folder or one of its rows; raw files are packed aside first."""
+    if options.row is not None and options.source is not None:
+        raise YayiError("--row and --source exclude each other: choose one")
     there = open_mirror(path) if is_s3(path) else Path(path)
     if there is not None and (there / MANIFEST).is_file():
         _show(there, bare(path), options)
         return
+    if not is_url(path) and path != "-" and not Path(path).exists() and not set("*?[") & set(path):
+        raise YayiError(f"{path}: no such file or folder")
     if options.tokenizer is None:
         raise YayiError(f"{bare(path)}: is not a packed folder; for raw files give --tokenizer too")
     with tempfile.TemporaryDirectory(prefix="yayi-inspect-") as scratch:
@@ -128,7 +132,7 @@ def _print_figures(folder: _Folder, figures: dict[str, Any]) -> None:
         console.print(line)
     long = f"; {packing['too_long']:,} longer than that" if packing["too_long"] else ""
     console.print(
-        f"Packed at {packing['seq_len']:,}: {packing['rows']:,} rows, "
+        f"Packed at {packing['seq_len']:,}: {packing['rows']:,} {'row' if packing['rows'] == 1 else 'rows'}, "
         f"{packing['utilisation']:.2%} of their tokens used{long}",
         soft_wrap=True,
     )
@@ -214,7 +218,7 @@ def _row_json(folder: _Folder, number: int, row: Row) -> dict[str, Any]:
 def _print_row(folder: _Folder, number: int, row: Row, *, borders: bool) -> None:
     """Print a row: supervised text in green, control tokens dim; without colour, supervised text in ⟦ ⟧."""
     console = Console(highlight=False)
-    source = visible(folder.manifest.sources[row.source].name)
+    source = one_line(folder.manifest.sources[row.source].name)
     supervised = int(row.mask.sum())
     console.print(
         f"row {number} · {source}:{row.line} · {one_line(row.domain)} · {len(row.ids):,} tokens, "

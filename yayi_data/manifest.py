@@ -226,15 +226,14 @@ def parse(data: bytes, place: str) -> Manifest:
 def _read(folder: Path) -> bytes:
     try:
         return (folder / MANIFEST).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         raise YayiError(f"{folder / MANIFEST}: cannot be read: {error.strerror}") from error
     if not folder.exists():
         raise YayiError(f"{folder}: there is no such folder; `yayi-data pack --output {folder}` makes one")
-    raise YayiError(
-        f"{folder}: holds no {MANIFEST}, so it is not a packed folder; make one with `yayi-data pack`"
-    )
+    found = f"holds no {MANIFEST}, so it is not" if folder.is_dir() else "is a file, not"
+    raise YayiError(f"{folder}: {found} a packed folder; make one with `yayi-data pack`")
 
 
 @cache

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from yayi_data.atomic import TEMPORARY, fsync_path, writing
-from yayi_data.console import one_line
+from yayi_data.console import one_line, say
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, Manifest, load
 from yayi_data.read import Source
@@ -41,7 +41,9 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
     if not output.exists():
         return
     if not overwrite:
-        raise YayiError(f"{output}: exists already; choose another --output, or --overwrite to replace it")
+        ours = (output / MANIFEST).is_file()
+        step = "choose another --output" + (", or --overwrite to replace it" if ours else "")
+        raise YayiError(f"{output}: exists already{'' if ours else ', and pack did not write it'}; {step}")
     _refuse_foreign(output)
 
 
@@ -185,10 +187,21 @@ def claim(output: Path, key: str) -> Path:
             partial.mkdir()
     elif not key_file.is_file() or key_file.read_text() != key:
         raise YayiError(
-            f"{partial}: was left by a run with other inputs or options (--partition is one); "
+            f"{partial}: was left by a run with other inputs or options (I/N of --partition among them); "
             "repeat that run to finish it, or delete the folder"
         )
     return partial
+
+
+@contextmanager
+def going_on_later(output: Path) -> Iterator[None]:
+    """Tell who interrupts a run that what it has done is kept, where there is something."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if beside(output, ".partial").is_dir():
+            say(f"what is packed stays in {beside(output, '.partial')}: the same command goes on from there")
+        raise
 
 
 def beside(output: Path, suffix: str) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -197,7 +198,8 @@ def _told(errors: Sequence[Problem]) -> str:
     """Say where the first error stands, how many more there are in its chunk, and what can be done."""
     first = errors[0]
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    told = " ".join(filter(None, (first.rule, first.pointer, first.message)))
     return (
-        f"{first.path}:{first.line}:{first.column}: {first.rule} {first.pointer} {first.message}{more}; "
-        f"yayi-data validate {first.path} lists all, --on-problem drop packs the sound records"
+        f"{first.path}:{first.line}:{first.column}: {told}{more}; "
+        f"yayi-data validate {quote(first.path)} lists all, --on-problem drop packs the sound records"
     )

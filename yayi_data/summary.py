@@ -99,7 +99,8 @@ def hints(manifest: Manifest, drops: str | None = None) -> Iterator[str]:
         yield f"dropped {ledger.read - ledger.kept:,} of {_count(ledger.read, 'record')} ({reasons}){where}"
     if "too-long" in ledger.dropped:
         cutting = ", --on-long truncate cuts them" if options["on_long"] == "drop" else ""
-        yield f"too-long: more than {options['max_length']} tokens; --max-length allows longer ones{cutting}"
+        limit = f"{options['max_length']:,} tokens"
+        yield f"too-long: more than {limit}; --max-length allows longer ones{cutting}"
 
 
 def describe(name: str, manifest: Manifest) -> "Text":
@@ -109,7 +110,7 @@ def describe(name: str, manifest: Manifest) -> "Text":
     ledger = manifest.ledger
     share = manifest.supervised_tokens / manifest.tokens if manifest.tokens else 0
     lines = [
-        f"{name}: {manifest.rows:,} conversations in {_count(len(manifest.shards), 'shard')}, "
+        f"{name}: {_count(manifest.rows, 'conversation')} in {_count(len(manifest.shards), 'shard')}, "
         f"template {manifest.template.name}",
         f"Tokens: {manifest.tokens:,}, of which {manifest.supervised_tokens:,} supervised ({share:.1%})",
         f"Records: {ledger.read:,} read = {ledger.kept:,} kept + {ledger.read - ledger.kept:,} dropped"

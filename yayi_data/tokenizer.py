@@ -229,7 +229,8 @@ def _find(path_or_id: str) -> Path:
 
 def _download(hub_id: str) -> Path:
     from huggingface_hub import hf_hub_download  # a second of import time that a local tokenizer spares
-    from huggingface_hub.utils import EntryNotFoundError, logging
+    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:

@@ -23,7 +23,9 @@ def read_object(path: Path) -> Json:
     try:
         content = orjson.loads(path.read_bytes())
     except ValueError as error:
-        raise YayiError(f"{path}: not valid JSON: {one_line(str(error))}") from error
+        raise YayiError(
+            f"{path}: not valid JSON: {one_line(str(error))}; give a tokenizer that the base model came with"
+        ) from error
     if not isinstance(content, dict):
         raise YayiError(f"{path}: found a JSON {type(content).__name__}, expected an object")
     return content

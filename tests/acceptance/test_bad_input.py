@@ -43,10 +43,25 @@ CASES = [
         2,
         r"yi: choose one",
     ),
-    Case("output exists", "pack a.jsonl --tokenizer tok --output bare", 2, r"bare: exists already"),
+    Case(
+        "output exists",
+        "pack a.jsonl --tokenizer tok --output bare",
+        2,
+        r"bare: exists already, and pack did not write it; choose another --output$",
+    ),
     Case("no option", "pack a.jsonl --tokenizer tok", 2, r"Missing option '--output'"),
     Case("verify nothing", "verify gone", 2, r"gone: there is no such folder"),
     Case("verify a plain folder", "verify bare", 2, r"bare: holds no manifest\.json"),
+    Case("verify a file", "verify a.jsonl", 2, r"a\.jsonl: is a file, not a packed folder; make one"),
+    Case("inspect nothing", "inspect gone", 2, r"gone: no such file or folder"),
+    Case("inspect two rows", "inspect a.jsonl --row 0 --source a:1", 2, r"exclude each other"),
+    Case(
+        "a name of two lines",
+        "pack {odd} --tokenizer tok --output out",
+        1,
+        r"o\\nd\.jsonl:1:1: schema-missing the",
+    ),
+    Case("no domain file", "validate a.jsonl --domains gone", 2, r"gone: .*file: No such file or directory$"),
     Case("inspect raw without tokenizer", "inspect a.jsonl", 2, r"a\.jsonl: .*--tokenizer"),
     Case("convert a missing file", "convert gone --to alpaca --output o.jsonl", 2, r"gone: no such file"),
     Case("convert onto its input", "convert a.jsonl --to alpaca --output a.jsonl", 2, r"a\.jsonl"),
@@ -63,6 +78,7 @@ def place(tmp_path: Path, byte_level: Path) -> Path:
     (tmp_path / "empty.json").write_text("")
     (tmp_path / "prose.json").write_text("从前有座山。\n")
     (tmp_path / "other.jsonl").write_text('{"text": "no chat at all"}\n')
+    (tmp_path / "o\nd.jsonl").write_text('{"instruction": "x"}\n')
     (tmp_path / "tok").symlink_to(byte_level)
     (tmp_path / "bare").mkdir()
     (tmp_path / "broken").mkdir()
@@ -70,11 +86,15 @@ def place(tmp_path: Path, byte_level: Path) -> Path:
     return tmp_path
 
 
+def _words(arguments: str) -> list[str]:
+    return [word.replace("{odd}", "o\nd.jsonl") for word in arguments.split()]
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_bad_input_gets_one_clear_line(case: Case, place: Path) -> None:
     before = sorted(path.name for path in place.iterdir())
     outcome = subprocess.run(
-        [sys.executable, "-m", "yayi_data.cli", *case.arguments.split()],
+        [sys.executable, "-m", "yayi_data.cli", *_words(case.arguments)],
         cwd=place,
         capture_output=True,
         text=True,

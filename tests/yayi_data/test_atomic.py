@@ -1,11 +1,13 @@
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from yayi_data.atomic import AtomicFile, write_atomically
+from yayi_data.atomic import AtomicFile, write_atomically, writing
 from yayi_data.errors import YayiError
 
 
@@ -37,6 +39,19 @@ def test_a_failed_block_leaves_nothing_and_keeps_the_old_file(tmp_path: Path) ->
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(YayiError, match=r"gone/a: cannot be written: No such file or directory; "):
         write_atomically(tmp_path / "gone" / "a", b"x")
+
+
+@pytest.mark.parametrize(
+    ("number", "step"),
+    [
+        (errno.EACCES, "make its folder writable or choose another output"),
+        (errno.EROFS, "choose an output that is not on a read-only filesystem"),
+        (errno.ENOSPC, "free some space or choose another output"),
+    ],
+)
+def test_the_next_step_fits_what_went_wrong(number: int, step: str) -> None:
+    with pytest.raises(YayiError, match=f"a: cannot be written: .*; {step}, then run"), writing(Path("a")):
+        raise OSError(number, os.strerror(number))
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ def test_talk_names_what_was_written_and_dropped_on_stderr(source: Path, tmp_pat
     arguments = [str(source), "--to", "messages", "--output", str(output), "--on-problem", "drop"]
     result = CliRunner().invoke(APP, arguments, standalone_mode=False)
     assert result.stdout == ""
-    written, dropped = result.stderr.splitlines()
+    written, dropped, ledger = result.stderr.splitlines()
     assert written == f"{output}: 1 of 2 records, in the messages dialect"
+    assert ledger == f"The line of each: {tmp_path / 'out.dropped.jsonl'}"
     assert dropped.startswith(f"  dropped 1: schema-missing, first at {source}:2:1: ")
 
 

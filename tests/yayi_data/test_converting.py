@@ -107,7 +107,7 @@ def test_malformed_record_is_dropped_and_counted_on_request(tmp_path: Path) -> N
 
 def test_record_that_the_target_cannot_hold_ends_the_conversion(tmp_path: Path) -> None:
     source = lines(tmp_path / "a.jsonl", SPEAKING, CALLING)
-    with pytest.raises(DataError, match=r"a\.jsonl:2: tools alpaca holds no tools"):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: tools: alpaca holds no tools"):
         converted(source, to="alpaca", output=tmp_path / "out.jsonl")
     assert list(tmp_path.iterdir()) == [source]
 
@@ -116,6 +116,25 @@ def test_record_that_the_target_cannot_hold_is_dropped_on_request(tmp_path: Path
     source = lines(tmp_path / "a.jsonl", SPEAKING, CALLING)
     ledger = converted(source, to="alpaca", output=tmp_path / "out.jsonl", on_problem="drop")
     assert ledger.summary()["ledger"] == {"read": 2, "kept": 1, "dropped": {"tools": 1}}
+
+
+def test_every_dropped_record_is_a_line_of_a_ledger_beside_the_output(tmp_path: Path) -> None:
+    source, output = lines(tmp_path / "a.json", CALLING, "", SPEAKING, "{", CALLING), tmp_path / "b.jsonl"
+    ledger = converted(source, to="multi-turn", output=output, on_problem="drop")
+    assert (ledger.read, ledger.kept) == (4, 1)
+    assert read(tmp_path / "b.dropped.jsonl") == [
+        {"reason": "tools", "path": str(source), "line": 1, "record": 0},
+        {"reason": "syntax", "path": str(source), "line": 4, "record": 2},
+        {"reason": "tools", "path": str(source), "line": 5, "record": 3},
+    ]
+    converted(source, to="sharegpt", output=output, on_problem="drop")
+    assert [drop["reason"] for drop in read(tmp_path / "b.dropped.jsonl")] == ["syntax"]
+
+
+def test_the_bytes_that_were_read_are_told(tmp_path: Path) -> None:
+    source, told = lines(tmp_path / "a.json", PLAIN, PLAIN), list[int]()
+    convert_files(ConvertOptions((str(source),), "messages", tmp_path / "b.jsonl"), told.append)
+    assert 0 < sum(told) <= source.stat().st_size
 
 
 def test_conversion_that_leaves_nothing_is_an_error_and_no_file(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,14 @@ def test_another_template_renders_the_same_records_again(tmp_path: Path) -> None
     example = found["examples"][0]
     assert (example["a"]["line"], example["b"]["line"]) == (1, 1)
     assert example["figures"]["tokens"][0] != example["figures"]["tokens"][1]
+
+
+def test_of_a_table_only_what_differs_is_shown_a_line_each(tmp_path: Path) -> None:
+    a = packed(tmp_path / "a", record("一"))
+    b = packed(tmp_path / "b", record("一"), template="yayi2")
+    page = run(a, b).stdout
+    assert re.search(r"^tokenizer control_ids <\|End\|> +\d+ +– *$", page, re.MULTILINE)
+    assert "{'" not in page
 
 
 def test_another_mask_on_the_same_ids_is_told(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_parts_of_another_run_are_refused(
 
 def test_a_run_in_parts_and_a_run_in_one_do_not_mix(source: Path, tmp_path: Path, byte_level: Path) -> None:
     pack_part(options(source, byte_level, tmp_path / "out"), Part(0, 2))
-    with pytest.raises(YayiError, match="--partition is one"):
+    with pytest.raises(YayiError, match="I/N of --partition among them"):
         pack(options(source, byte_level, tmp_path / "out"))
     assert (tmp_path / "out.partial" / "data-00000.arrow").exists()
 

@@ -12,6 +12,7 @@ import pytest
 from yayi_data import pipeline
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import load
+from yayi_data.output import going_on_later
 from yayi_data.parts import merge
 from yayi_data.pipeline import Packed, PackOptions, pack
 from yayi_data.verify import verify
@@ -67,7 +68,7 @@ def test_an_exact_fit_stays(tmp_path: Path, byte_level: Path) -> None:
     source = lines(tmp_path / "a.jsonl", [record(1)])
     length = packed(tmp_path / "a", source, byte_level).manifest.tokens
     assert packed(tmp_path / "b", source, byte_level, max_length=length).manifest.rows == 1
-    with pytest.raises(DataError, match="all 1 records were dropped"):
+    with pytest.raises(DataError, match=r"no record is left of 1 \(dropped: "):
         packed(tmp_path / "c", source, byte_level, max_length=length - 1)
 
 
@@ -76,6 +77,19 @@ def test_a_bad_record_fails_the_run_by_default_and_leaves_nothing(tmp_path: Path
     with pytest.raises(DataError, match=r"a\.jsonl:2:\d+: .* --on-problem drop"):
         packed(tmp_path / "out", source, byte_level)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_who_interrupts_is_told_that_the_work_is_kept(
+    kept: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partial = tmp_path / "out.partial"
+    if kept:
+        partial.mkdir()
+    with pytest.raises(KeyboardInterrupt), going_on_later(tmp_path / "out"):
+        raise KeyboardInterrupt
+    told = f"what is packed stays in {partial}: the same command goes on from there\n"
+    assert capsys.readouterr().err == (told if kept else "")
 
 
 def test_too_many_drops_fail_the_run(tmp_path: Path, byte_level: Path) -> None:

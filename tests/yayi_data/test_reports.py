@@ -105,6 +105,14 @@ def test_sarif_fits_the_official_schema(hostile: ValidateResult) -> None:
         assert re.fullmatch(r"[A-Za-z0-9._~/%-]+", uri)
 
 
+def test_text_says_how_to_see_what_it_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "一", "output": ""}\n' * 3, encoding="utf-8")
+    hint = "--max-problems N shows more of each rule"
+    assert hint in text(validate_paths(ValidateOptions((str(path),), max_problems=2)))
+    assert hint not in text(validate_paths(ValidateOptions((str(path),), max_problems=3)))
+
+
 def test_caret_stands_under_its_character(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"instruction": "中文🙂é", "output": ""}\n', encoding="utf-8")

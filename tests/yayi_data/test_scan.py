@@ -77,3 +77,25 @@ def test_faults_that_do_not_end_the_scan(text: str, rule: str) -> None:
     found = scan_record(text.encode("utf-8", "surrogateescape"))
     assert found.syntax is None
     assert [fault.rule for fault in found.faults] == [rule]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"// c", "expected a value, found '/': JSON has no comments, remove it"),
+        (b"# c", "expected a value, found '#': JSON has no comments, remove it"),
+        (b'{"a": 1} // c', "'/' after the end of the record: JSON has no comments, remove it"),
+        (b'{"a": 1,}', "expected a key in double quotes, found '}': remove the comma before it"),
+        (b"[1, ]", "expected a value, found ']': remove the comma before it"),
+        (b'{"a": }', "expected a value, found '}'"),
+        (b'{"a": None}', "expected a value, found 'N': write null"),
+        (b"{\"a\": 'b'}", 'expected a value, found "\'": texts and keys stand in double quotes'),
+        ("{".encode("utf-16"), "expected a value, found the invalid byte 0xff: save the file as UTF-8"),
+        (b'{"a":', "expected a value, found the end: it breaks off here, was the file cut short?"),
+        (rb'{"a": "\d"}', r"'d' does not continue the escape \; a backslash is written \\"),
+    ],
+)
+def test_a_syntax_fault_says_what_to_do(raw: bytes, message: str) -> None:
+    found = scan_record(raw).syntax
+    assert found is not None
+    assert found.message == message

@@ -8,7 +8,7 @@ from typing import Any
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub.utils import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError
 from tokenizers import Tokenizer as Plain
 
 from yayi_data import engines

@@ -30,11 +30,14 @@ def convert(
 ) -> int:
     """Convert between dialects: alpaca, multi-turn, sharegpt, messages. Several inputs become one output.
 
-    What the target cannot hold ends the conversion with its place, or is dropped and counted.
+    What the target cannot hold ends the conversion with its place, or is dropped and counted: FILE's ledger
+    (NAME.dropped.jsonl) has the line of each.
 
     Example: yayi-data convert data/*.json --to messages --output all.jsonl
     """
-    from yayi_data.converting import ConvertOptions, convert_files
+    from yayi_data.checking import total_bytes
+    from yayi_data.converting import ConvertOptions, convert_files, drops_path
+    from yayi_data.progress import Progress
     from yayi_data.remote.urls import local_path
 
     target = local_path(output)
@@ -48,13 +51,16 @@ def convert(
         on_problem=on_problem,
         domains=domains,
     )
-    ledger = convert_files(options)
+    with Progress("converting", total_bytes(options.paths)) as progress:
+        ledger = convert_files(options, progress.advance)
     if as_json:
         typer.echo(json_text({"output": str(target)} | ledger.summary(), indent=None), nl=False)
     else:
         say(f"{target}: {ledger.kept:,} of {ledger.read:,} records, in the {to} dialect")
         for reason, count in ledger.dropped.most_common():
             say(f"  dropped {count:,}: {reason}, first at {ledger.examples[reason]}")
+        if ledger.dropped:
+            say(f"The line of each: {drops_path(target)}")
         for member, count in ledger.left_out.most_common():
             say(f"  left out the member `{one_line(member)}`, which {to} has no place for, {count:,} times")
     return 0

@@ -64,6 +64,7 @@ def pack(
     Example: yayi-data pack data/*.json --tokenizer ./YaYi-7B --output packed
     """
     from yayi_data.errors import YayiError
+    from yayi_data.output import going_on_later
     from yayi_data.pack_to_url import pack_to, scratch_of
     from yayi_data.pipeline import PackOptions, pack
     from yayi_data.remote.urls import is_url
@@ -91,10 +92,11 @@ def pack(
         tokenizer_engine=tokenizer_engine,
         overwrite=overwrite,
     )
-    if partition is not None:
-        from yayi_data.parts import pack_part, part_of
+    with going_on_later(options.output):
+        if partition is not None:
+            from yayi_data.parts import pack_part, part_of
 
-        print_part(pack_part(options, part_of(partition)), as_json=as_json)
-    else:
-        print_packed(pack_to(output, options) if is_url(output) else pack(options), as_json=as_json)
+            print_part(pack_part(options, part_of(partition)), as_json=as_json)
+        else:
+            print_packed(pack_to(output, options) if is_url(output) else pack(options), as_json=as_json)
     return 0

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from yayi_data.console import one_line
-from yayi_data.diff.result import Counts, Difference, Example
+from yayi_data.diff.result import Counts, Difference, Example, Fact
 from yayi_data.shorten import shortened
 
 _KINDS = {
@@ -61,9 +61,21 @@ def print_difference(found: Difference) -> None:
 
 def _facts(found: Difference) -> Table:
     table = _table("made with", "A", "B")
+    table.columns[0].no_wrap = True
     for fact in found.facts:
-        table.add_row(Text(one_line(fact.name)), *_values(fact.a, fact.b))
+        for name, a, b in _parts(fact):
+            table.add_row(Text(one_line(name)), *_values(a, b))
     return table
+
+
+def _parts(fact: Fact) -> Iterator[tuple[str, Any, Any]]:
+    """Yield a fact, or where it is a table what differs in it."""
+    if not isinstance(fact.a, dict) or not isinstance(fact.b, dict):
+        yield fact.name, fact.a, fact.b
+        return
+    for key in sorted({*fact.a, *fact.b}):
+        if fact.a.get(key) != fact.b.get(key):
+            yield f"{fact.name} {key}", fact.a.get(key), fact.b.get(key)
 
 
 def _values(a: Any, b: Any) -> Iterator[Text]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 MAX_DEPTH = 1024
 """Nesting that orjson reads; both must refuse the same records."""
 
-TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels: remove the member, or write it as a text"
 
 Path = tuple[str | int, ...]
 """Keys and indices from the record down to a value."""
@@ -97,7 +97,32 @@ def shown(raw: bytes, offset: int) -> str:
 def _after(raw: bytes, end: int) -> str:
     if raw[end : end + 1] == b",":
         return ": JSON Lines holds one record a line, with no comma between them"
-    return ": put each record on its own line" if raw[end : end + 1] == b"{" else ""
+    return ": put each record on its own line" if raw[end : end + 1] == b"{" else _step(raw, end)
+
+
+_COMMENT = "JSON has no comments, remove it"
+_STEPS = {
+    b"//": _COMMENT,
+    b"/*": _COMMENT,
+    b"#": _COMMENT,
+    b"'": "texts and keys stand in double quotes",
+    b"None": "write null",
+    b"True": "write true",
+    b"False": "write false",
+    b"\x00": "save the file as UTF-8",
+    b"\xff": "save the file as UTF-8",
+    b"\xfe": "save the file as UTF-8",
+}
+"""What to do about text of other languages and encodings, by how it begins."""
+
+
+def _step(raw: bytes, offset: int) -> str:
+    """Return what to do about what stands where JSON cannot go on, "" where nobody knows."""
+    if offset >= len(raw):
+        return ": it breaks off here, was the file cut short?"
+    if raw[offset : offset + 1] in (b"}", b"]") and raw[:offset].rstrip().endswith(b","):
+        return ": remove the comma before it"
+    return next((f": {step}" for start, step in _STEPS.items() if raw.startswith(start, offset)), "")
 
 
 class _Stop(Exception):  # noqa: N818 - it ends a scan, and is never seen outside
@@ -172,12 +197,14 @@ class _Scanner:
         name = f"the value of {inside!r}" if isinstance(inside, str) else f"item {inside}"
         message = f"expected , or {closing} after {name}, found {shown(self.raw, position)}"
         quoted = self.raw[:position].rstrip().endswith(b'"') and position < len(self.raw)
-        return message + ('; a quote inside a text is written \\"' if quoted else "")
+        return message + ('; a quote inside a text is written \\"' if quoted else _step(self.raw, position))
 
     def key(self, position: int, expected: str) -> int:
         """Scan a key and its colon; note it where it is wanted or stands there for the second time."""
         if self.raw[position : position + 1] != b'"':
-            raise _stop(position, f"expected {expected}, found {shown(self.raw, position)}")
+            raise _stop(
+                position, f"expected {expected}, found {shown(self.raw, position)}{_step(self.raw, position)}"
+            )
         self.path[-1] = "?"
         end, key = self.string(position)
         self.path[-1] = key
@@ -210,7 +237,8 @@ class _Scanner:
             return end, "the text ends inside a string: its closing quote is missing"
         if match := _BAD_ESCAPE.match(self.raw, end):
             offset = match.end()
-            return offset, f"{shown(self.raw, offset)} does not continue the escape {match[0].decode()}"
+            found = f"{shown(self.raw, offset)} does not continue the escape {match[0].decode()}"
+            return offset, f"{found}; a backslash is written \\\\"
         escape = _ESCAPES.get(self.raw[end], f"\\u{self.raw[end]:04x}")
         return end, f"{shown(self.raw, end)} inside a string: write it as {escape}, or remove it"
 
@@ -246,7 +274,9 @@ class _Scanner:
         for word in _LITERALS:
             if self.raw[position : position + 1] == word[:1]:
                 return self.literal(position, word)
-        raise _stop(position, f"expected a value, found {shown(self.raw, position)}")
+        raise _stop(
+            position, f"expected a value, found {shown(self.raw, position)}{_step(self.raw, position)}"
+        )
 
     def number(self, position: int) -> int:
         match = _NUMBER.match(self.raw, position)

@@ -83,6 +83,8 @@ class _Page:
             more = f" ({shown[rule]:,} shown)" if shown[rule] < total else ""
             yield f"{total:>8,}  {rule:{wide}}  {RULES[rule].name}{more}"
         yield ""
+        if shown != result.counts:
+            yield self.styled("--max-problems N shows more of each rule, --format json all", "dim")
         yield self.styled("yayi-data rules RULE explains a rule, with a bad and a good record", "dim")
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,12 @@ def detect(source: Source) -> str:
         if looked >= _LOOKED_AT:
             break
     if first is None:
-        raise DataError(f"{source.path}: holds no records")
+        raise DataError(f"{source.path}: holds no records: was the step before this one cut short?")
     first = one_document(source) or first
-    raise DataError(f"{first.path}:{first.line}:{first.column}: {first.rule} {first.message}")
+    raise DataError(
+        f"{first.path}:{first.line}:{first.column}: {first.rule} {first.message}; "
+        f"yayi-data validate {quote(first.path)} lists all"
+    )
 
 
 _LOOKED_AT = 100

@@ -16,6 +16,7 @@ from yayi_data import cli, pipeline
 from yayi_data.manifest import MANIFEST, load
 from yayi_data.pipeline import PackOptions, pack
 from yayi_data.remote import mirror
+from yayi_data.remote.failures import why
 from yayi_data.remote.mirror import cache_folder, fetch_shard, packed_at
 from yayi_data.shard import Shards
 
@@ -259,6 +260,17 @@ def test_a_url_that_nothing_is_written_to_is_refused(run, tmp_path, monkeypatch,
     assert (code, said.count("\n"), "hidden" in said) == (2, 1, False)
     assert said.startswith("error: gs://bucket/place: only ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("Protocol not known: foo"), "fsspec knows no such kind of URL; expected s3://"),
+        (type("ConnectError", (Exception,), {})(), "its server cannot be reached; check the network"),
+    ],
+)
+def test_what_a_backend_raises_is_told_in_our_words(error: Exception, told: str) -> None:
+    assert why(error, "foo://x/y").startswith(told)
 
 
 def test_a_missing_package_is_named(s3, run, monkeypatch) -> None:

@@ -51,7 +51,7 @@ def validate(
     Defaults may stand in yayi.toml or under [tool.yayi-data] in pyproject.toml. Exits 0 when there is no
     error, 1 otherwise.
 
-    Example: yayi-data validate data/ --format github --strict
+    Example: yayi-data validate data/*.json --format github --strict
     """
     from yayi_data.atomic import refuse_output
     from yayi_data.checking import ValidateOptions

@@ -75,7 +75,7 @@ def load_problems(path: Path) -> Problems:
         rules = [_rule(rule, count, found[rule]) for rule, count in report["counts"].items()]
         records = int(report["records"])
     except OSError as error:
-        raise YayiError(f"{path}: cannot be read: {error.strerror}") from error
+        raise YayiError(f"{path}: cannot be read: {error.strerror}; {_MAKE}") from error
     except (ValueError, KeyError, TypeError, AttributeError):
         raise YayiError(f"{path}: is not a report of validate in JSON; {_MAKE}") from None
     order = {"error": 0, "warning": 1}

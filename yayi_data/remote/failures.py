@@ -22,7 +22,7 @@ _INSTALL = {
 }
 
 _REPEAT = "repeat the command"
-_UNREACHABLE = "its server cannot be reached; check the network and AWS_ENDPOINT_URL"
+_UNREACHABLE = "its server cannot be reached; check the network, and for S3 AWS_ENDPOINT_URL"
 _BROKEN_OFF = f"the connection broke off, also when it was tried again; {_REPEAT}"
 _TOO_SLOW = f"the server did not answer in time; {_REPEAT}"
 _NO_CREDENTIALS = (
@@ -31,6 +31,8 @@ _NO_CREDENTIALS = (
 _KNOWN = {
     "EndpointConnectionError": _UNREACHABLE,
     "ConnectTimeoutError": _UNREACHABLE,
+    "ConnectError": _UNREACHABLE,
+    "ConnectTimeout": _UNREACHABLE,
     "ClientConnectorError": _UNREACHABLE,
     "ClientConnectorDNSError": _UNREACHABLE,
     "ConnectionRefusedError": _UNREACHABLE,
@@ -56,7 +58,7 @@ _KNOWN = {
     "UnauthorizedSSOTokenError": _NO_CREDENTIALS,
     "FileExpired": f"it was changed while it was read; {_REPEAT}",
 }
-"""What the exceptions of botocore, aiohttp and s3fs mean, by name, as none of them may be installed."""
+"""What the exceptions of botocore, aiohttp, httpx and s3fs mean, by name, as none of them may be installed."""
 
 
 class UnreachableError(YayiError):
@@ -81,6 +83,8 @@ def why(error: Exception, url: str = "") -> str:
     if isinstance(error, ImportError):
         need = _INSTALL.get(urlsplit(url).scheme, "install what fsspec names for it")
         return f"a package for this kind of URL is missing: {need}"
+    if isinstance(error, ValueError) and str(error).startswith("Protocol not known"):
+        return "fsspec knows no such kind of URL; expected s3://, hf://, https:// or another of its own"
     for one in _chain(error):
         if known := _KNOWN.get(type(one).__name__):
             return known

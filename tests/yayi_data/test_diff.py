@@ -159,6 +159,13 @@ def test_of_a_table_only_what_differs_is_shown_a_line_each(tmp_path: Path) -> No
     assert "{'" not in page
 
 
+def test_a_narrow_page_breaks_no_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    a = packed(tmp_path / "a", record("一"))
+    b = packed(tmp_path / "b", record("一"), template="yayi2")
+    assert "\ntemplate name\n  yayi → yayi2\n" in run(a, b).stdout
+
+
 def test_another_mask_on_the_same_ids_is_told(tmp_path: Path) -> None:
     records = [record("一", history=[["a", "b"]]), record("二")]
     a, b = (packed(tmp_path / name, *records, train_on=on) for name, on in (("a", "all"), ("b", "last")))

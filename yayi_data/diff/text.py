@@ -29,6 +29,7 @@ _KINDS = {
     },
 }
 _WIDEST = max(len(kind) for kinds in _KINDS.values() for kind in kinds)
+_NARROW = 70  # columns, below which the values of facts stand under their names
 _VALUE = 60  # characters of a fact's value
 
 
@@ -46,7 +47,8 @@ def print_difference(found: Difference) -> None:
             console.print(Text(told, "yellow"), soft_wrap=True)
     if found.facts:
         console.print()
-        console.print(_facts(found))
+        facts = [(name, _value(a), _value(b)) for fact in found.facts for name, a, b in _parts(fact)]
+        console.print(_facts(facts) if console.width >= _NARROW else _narrow_facts(facts))
     console.print(Text(f"\n{found.unit}", "bold"))
     for line in _counts(found):
         console.print(line, soft_wrap=True)
@@ -59,13 +61,20 @@ def print_difference(found: Difference) -> None:
         _print_examples(console, kind, list(examples), found.counts[kind])
 
 
-def _facts(found: Difference) -> Table:
+def _facts(facts: list[tuple[str, Text, Text]]) -> Table:
     table = _table("made with", "A", "B")
     table.columns[0].no_wrap = True
-    for fact in found.facts:
-        for name, a, b in _parts(fact):
-            table.add_row(Text(one_line(name)), *_values(a, b))
+    for name, *values in facts:
+        table.add_row(Text(one_line(name)), *values)
     return table
+
+
+def _narrow_facts(facts: list[tuple[str, Text, Text]]) -> Text:
+    """Return the facts with both values below each name."""
+    lines = [Text("made with", "bold")]
+    for name, a, b in facts:
+        lines += [Text(one_line(name)), Text.assemble("  ", a, " → ", b)]
+    return Text("\n").join(lines)
 
 
 def _parts(fact: Fact) -> Iterator[tuple[str, Any, Any]]:
@@ -78,13 +87,12 @@ def _parts(fact: Fact) -> Iterator[tuple[str, Any, Any]]:
             yield f"{fact.name} {key}", fact.a.get(key), fact.b.get(key)
 
 
-def _values(a: Any, b: Any) -> Iterator[Text]:
-    """Yield two values, hashes by their beginnings."""
-    for value in (a, b):
-        text = "–" if value is None else one_line(str(value))
-        if len(text) == 64 and all(c in "0123456789abcdef" for c in text):
-            text = text[:12]
-        yield Text(text if len(text) <= _VALUE else f"{text[:_VALUE]}…")
+def _value(value: Any) -> Text:
+    """Return a value cut to a length, a hash by its beginning."""
+    text = "–" if value is None else one_line(str(value))
+    if len(text) == 64 and all(c in "0123456789abcdef" for c in text):
+        text = text[:12]
+    return Text(text if len(text) <= _VALUE else f"{text[:_VALUE]}…")
 
 
 def _counts(found: Difference) -> Iterator[Text]:

@@ -58,7 +58,7 @@ _KNOWN = {
     "UnauthorizedSSOTokenError": _NO_CREDENTIALS,
     "FileExpired": f"it was changed while it was read; {_REPEAT}",
 }
-"""What the exceptions of botocore, aiohttp, httpx and s3fs mean, by name, as none of them may be installed."""
+"""What the exceptions of botocore, aiohttp, httpx and s3fs mean, by name: none of them may be installed."""
 
 
 class UnreachableError(YayiError):

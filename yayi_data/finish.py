@@ -92,7 +92,9 @@ def refuse_losses(ledger: Ledger, limits: Limits) -> None:
             else "there are no records"
         )
         paths = " ".join(map(bare, limits.paths))
-        raise DataError(f"{paths}: {found}; nothing was written; yayi-data validate shows what is wrong")
+        long = "too-long" in ledger.dropped
+        step = "--max-length allows longer ones" if long else "yayi-data validate shows what is wrong"
+        raise DataError(f"{paths}: {found}; nothing was written; {step}")
     if limits.max_drop is not None and lost > limits.max_drop * ledger.read:
         raise DataError(
             f"{lost} of {ledger.read} records ({lost / ledger.read:.2%}) were dropped ({reasons}), "

@@ -1,6 +1,10 @@
 """Long conversations cut to a maximum length: whole exchanges go, from the end, never a part of a reply."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from yayi_data.encode import element_ends
 from yayi_data.render import render
@@ -23,21 +27,39 @@ def truncate(
     """
     rows = [render(conversation, template) for conversation in conversations]
     ends = element_ends(rows, tokenizer)
-    after = len(tokenizer.suffix_ids)
-    shortened: list[Rendered | None] = []
-    for conversation, row_ends in zip(conversations, ends, strict=True):
-        beginnings = (render(beginning, template, train_on) for beginning in _beginnings(conversation))
-        fitting = (b for b in beginnings if row_ends[len(b.layout.elements)] + after <= max_length)
-        shortened.append(next((b for b in fitting if _learnt(b)), None))
-    return shortened
+    room = max_length - len(tokenizer.suffix_ids)
+    return [
+        _longest(conversation, row_ends, room, lambda talk: render(talk, template, train_on))
+        for conversation, row_ends in zip(conversations, ends, strict=True)
+    ]
 
 
-def _beginnings(conversation: Conversation) -> Iterator[Conversation]:
-    """Yield the beginnings of a conversation that end before a question, longest first."""
+def _longest(
+    conversation: Conversation,
+    ends: NDArray[np.int64],
+    room: int,
+    rendered: Callable[[Conversation], Rendered],
+) -> Rendered | None:
+    """Return the longest beginning whose last element ends within `room` tokens and teaches something.
+
+    A later cut is never shorter, so that a search renders few of thousands.
+    """
+
+    def beginning(cut: int) -> Rendered:
+        return rendered(conversation._replace(turns=conversation.turns[:cut]))
+
+    def length(cut: int) -> int:
+        return int(ends[len(beginning(cut).layout.elements)])
+
+    cuts = _cuts(conversation)
+    fitting = reversed(cuts[: bisect_right(cuts, room, key=length)])
+    return next(filter(_learnt, map(beginning, fitting)), None)
+
+
+def _cuts(conversation: Conversation) -> list[int]:
+    """Return before which turns a beginning may end: the questions, but not the first."""
     turns = conversation.turns
-    for i in range(len(turns) - 1, 0, -1):
-        if turns[i].role == "user" and turns[i - 1].role != "user":
-            yield conversation._replace(turns=turns[:i])
+    return [i for i in range(1, len(turns)) if turns[i].role == "user" and turns[i - 1].role != "user"]
 
 
 def _learnt(rendered: Rendered) -> bool:

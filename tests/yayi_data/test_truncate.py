@@ -39,6 +39,18 @@ def test_the_most_whole_exchanges_that_fit_are_kept(tokenizer: Tokenizer, kept: 
         assert len(encode([shortened], tokenizer).ids) == exact
 
 
+def test_few_beginnings_of_a_very_long_conversation_are_rendered(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = Conversation(EXCHANGES[0] * 3000, "s")
+    rendered = []
+    monkeypatch.setattr("yayi_data.truncate.render", lambda *given: rendered.append(given) or render(*given))
+    (shortened,) = truncate([long], YAYI, tokenizer, 2048)
+    assert shortened is not None
+    assert 2048 - length(talk(1), tokenizer) < len(encode([shortened], tokenizer).ids) <= 2048
+    assert len(rendered) < 20
+
+
 def test_a_first_exchange_that_does_not_fit_leaves_nothing(tokenizer: Tokenizer) -> None:
     allowed = length(talk(1), tokenizer) - 1
     assert truncate([talk(5), talk(1)], YAYI, tokenizer, allowed) == [None, None]

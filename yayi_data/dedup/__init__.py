@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from yayi_data.atomic import fsync_path, refuse_output
+from yayi_data.atomic import fsync_path
 from yayi_data.console import say
 from yayi_data.dedup.fingerprints import Prints, Reading, compared_text, print_records
 from yayi_data.dedup.outcome import WRITERS, Deduped, Outcome
@@ -19,6 +19,7 @@ from yayi_data.dedup.similarity import HeldGrams, bands_for
 from yayi_data.dedup.twins import Search, find_twins
 from yayi_data.domains import load_registry
 from yayi_data.errors import YayiError
+from yayi_data.outfile import refuse_output
 from yayi_data.places import Records, size_of, spooled
 from yayi_data.progress import Progress
 from yayi_data.read import Partition, Source, open_sources

@@ -10,10 +10,12 @@ from yayi_data.page.html import page
 from yayi_data.page.packed import packed_facts
 from yayi_data.page.problems import load_problems
 from yayi_data.page.run import RUN, run_facts
+from yayi_data.remote.mirror import packed_at
+from yayi_data.remote.urls import bare, is_url
 
 
-def report(folder: Path, output: Path, problems: Path | None = None) -> int:
-    """Write the page of a packed folder or of a run, and return its bytes.
+def report(place: str | Path, output: Path, problems: Path | None = None) -> int:
+    """Write the page of a packed folder (its path or s3 URL) or of a run, and return its bytes.
 
     `problems` is a JSON report of validate on a packed folder's sources. Raises YayiError where the folder is
     neither or the output is in the way, DataError where the folder is damaged.
@@ -21,6 +23,8 @@ def report(folder: Path, output: Path, problems: Path | None = None) -> int:
     if output.suffix not in (".html", ".htm"):
         raise YayiError(f"{output}: the name of --output must end in .html")
     refuse_output(output, [str(problems)] if problems else [])
+    folder = packed_at(str(place))
+    name = bare(str(place)) if is_url(str(place)) else folder.resolve().name
     if (folder / RUN).is_file() and not (folder / MANIFEST).is_file():
         if problems:
             raise YayiError(f"{folder}: is a run; --problems belongs to a packed folder")
@@ -31,7 +35,7 @@ def report(folder: Path, output: Path, problems: Path | None = None) -> int:
             "`yayi-train` wrote"
         )
     else:
-        facts = packed_facts(folder, load_problems(problems) if problems else None)
+        facts = packed_facts(folder, name, load_problems(problems) if problems else None)
         content = page("packed.html", packed=facts)
     write_atomically(output, content)
     return len(content)

@@ -23,6 +23,7 @@ from yayi_data.outfile import refuse_output
 from yayi_data.places import Records, size_of, spooled
 from yayi_data.progress import Progress
 from yayi_data.read import Partition, Source, open_sources
+from yayi_data.unchanged import stamps_of
 from yayi_data.validate import detect
 
 LEDGER = ".dropped.jsonl"
@@ -55,6 +56,7 @@ def dedup(options: DedupOptions) -> Deduped:
     """
     ledger = ledger_path(options)
     sources, staying = _open(options, ledger)
+    stamps = stamps_of(sources)
     dialects = [_dialect(source, options) for source in sources]
     if not options.report:
         _refuse_mixture(sources[staying:], dialects[staying:])
@@ -66,7 +68,7 @@ def dedup(options: DedupOptions) -> Deduped:
             result = outcome.counted(options.examples)
             if not result.kept and not options.report:
                 raise result.nothing_left(options.paths)
-            outcome.write(ledger, None if options.report else options.output)
+            outcome.write(ledger, None if options.report else options.output, stamps)
     fsync_path(options.output.parent)
     return result
 

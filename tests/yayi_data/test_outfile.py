@@ -9,6 +9,8 @@ from yayi_data.cli import app
 from yayi_data.errors import YayiError
 from yayi_data.outfile import refuse_output
 
+TINY = Path(__file__).parents[2] / "data" / "tiny"
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -52,6 +54,8 @@ def test_a_place_that_is_taken_is_refused(output: str, told: str, place: Path) -
         "dedup a.jsonl --report --output packed/ledger",
         "convert a.jsonl --to messages --output packed/a.jsonl",
         "validate a.jsonl --output packed/problems.json",
+        f"pack a.jsonl --tokenizer {TINY} --output packed/more",
+        f"pack a.jsonl --tokenizer {TINY} --output packed/more --partition 0/2",
     ],
 )
 def test_no_command_writes_into_a_packed_folder(command: str, place: Path) -> None:

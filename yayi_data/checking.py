@@ -208,9 +208,7 @@ def _part(rules: RuleSet, job: _Job, chunk: Chunk) -> _Part:
     if not job.dialect:
         return _Part(len(chunk), check_syntax(chunk, job.source, rules), None, position)
     checked = check(chunk, job.source, job.dialect, rules)
-    compared = rules.enabled & REPEAT_RULES
-    places = chunk.lines, chunk.columns
-    found = prints(checked.values, *places, job.dialect, job.hashed) if compared else None
+    found = prints(chunk, checked, job.dialect, job.hashed) if rules.enabled & REPEAT_RULES else None
     return _Part(len(chunk), checked.problems, found, position)
 
 

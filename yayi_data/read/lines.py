@@ -18,20 +18,27 @@ Starts = npt.NDArray[np.int64]
 
 
 class Lines(Sequence[bytes]):
-    """The lines of a stretch of bytes, cut only when one is asked for: clean records are parsed together."""
+    """The lines of a stretch of bytes, cut only when one is asked for: clean records are parsed together.
 
-    def __init__(self, data: bytes, count: int) -> None:
+    `starts` are the offsets at which they begin.
+    """
+
+    def __init__(self, data: bytes, starts: Starts) -> None:
         self.data = data
-        self.total = count
-        self._cut: list[bytes] = []
+        self.starts = starts
 
     def __len__(self) -> int:
-        return self.total
+        return len(self.starts)
 
     def __getitem__(self, index: Any) -> Any:
-        if not self._cut:
-            self._cut = self.data.split(b"\n")[: self.total]
-        return self._cut[index]
+        if isinstance(index, slice):
+            return self.data.split(b"\n")[: len(self)][index]
+        start = self.starts[index]
+        end = self.data.find(b"\n", start)
+        return self.data[start : end if end >= 0 else None]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self[:])
 
 
 class LineReader:
@@ -51,7 +58,7 @@ class LineReader:
             data = self._skipped(block) if self.skipping else block
             cut = data.rfind(b"\n") + 1
             if cut:
-                yield self._chunk(b"".join([*held, data[:cut]]))
+                yield self._chunk(b"".join([*held, memoryview(data)[:cut]]))
                 held = []
             held.append(data[cut:])
             if sum(map(len, held)) > MAX_RECORD_BYTES:
@@ -83,12 +90,12 @@ class LineReader:
 
     def _plain(self, data: bytes, starts: Starts, lines: range) -> Chunk:
         begins = (starts + self.offset).tolist()
-        raws = Lines(data, len(starts))
+        raws = Lines(data, starts)
         return Chunk(self.source.index, self.record, list(lines), begins, raws, data=data)
 
     def _careful(self, data: bytes, starts: Starts, lines: range) -> Chunk:
         """Leave out a byte order mark, blank lines, and the CR of CRLF."""
-        raws = [raw.removesuffix(b"\r") for raw in Lines(data, len(starts))]
+        raws = [raw.removesuffix(b"\r") for raw in Lines(data, starts)]
         begins, columns, problems = (starts + self.offset).tolist(), [1] * len(raws), []
         if self.offset == 0 and data.startswith(BOM):
             problems = [problem(Where(self.source.path, None, 1, 1), raws[0], 0, "encoding-bom", BOM_FOUND)]

@@ -168,6 +168,8 @@ def _parse(chunk: Chunk, dialect: str) -> tuple[list[Any], Sequence[int], Batch]
     if chunk.values is None and (batch := _parsed_together(chunk, dialect)):
         return batch.values, range(len(chunk)), batch
     validator = accepts(dialect)
+    if chunk.values is not None and chunk.data and validator.is_valid(chunk.values):  # none is malformed
+        return chunk.values, range(len(chunk)), _batch(chunk, chunk.values, range(len(chunk)), dialect)
     values = chunk.values or list(map(_parsed, chunk.raws))
     read = zip(chunk.raws, values, strict=True)
     valid = [i for i, (raw, value) in enumerate(read) if raw and value is not _BROKEN]
@@ -176,7 +178,7 @@ def _parse(chunk: Chunk, dialect: str) -> tuple[list[Any], Sequence[int], Batch]
     return values, valid, _batch(chunk, values, valid, dialect)
 
 
-def _batch(chunk: Chunk, values: list[Any], valid: list[int], dialect: str) -> Batch:
+def _batch(chunk: Chunk, values: list[Any], valid: Sequence[int], dialect: str) -> Batch:
     """Put the valid records of a chunk side by side."""
     if len(valid) == len(chunk) and chunk.data:
         return Batch(values, chunk.data, chunk.starts, dialect, chunk.starts[0])

@@ -18,15 +18,18 @@ from yayi_data.schema import TURNS, members
 from yayi_data.validate.batch import Batch, Positions, begin_with
 from yayi_data.validate.needles import Shapes, mostly_escaped, shapes, signs
 from yayi_data.validate.ruleset import DOMAIN_RULES, RuleSet
-from yayi_data.validate.tags import CLOSE, OPEN
+from yayi_data.validate.tags import CLOSE, OPEN, WRONG
 from yayi_data.validate.turns import FIRST_ASK, in_order
 
 _COLON = re.compile(rb"[ \t\r\n]*:")
 _ESCAPE = re.compile(rb"\\.")
 _COLON_BEHIND_TEXT = re.compile(rb'"[^"]*"[ \t\r\n]*(:?)')
-_BLANK = re.compile(
-    rb'"(?: |\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2[\x80\x81][\x80-\xaf]|\xe3\x80\x80)+"'
+_SPACE = re.compile(
+    rb'"(?: |\\[nrt]|\\u[0-9a-fA-F]{4}|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2[\x80\x81][\x80-\xaf]|\xe3\x80\x80)+'
+    + f'("|{"|".join(map(re.escape, WRONG))})'.encode()
 )
+"""A text that begins with white space, and either ends there or goes on with a bracket."""
+_HEAD = re.compile(rb'\{\s*"instruction"\s*:\s*"')
 _SPACE_COLON = (b" :", b"\t:", b"\r:", b"\n:")
 
 
@@ -69,11 +72,12 @@ def _in_texts(batch: Batch, seen: Shapes | None, rules: RuleSet) -> Iterator[int
         plain, unreadable = _unescaped(batch, set(escaped))
         seen = shapes(plain.data)
         yield from unreadable
-    rare = [signs(plain.data, rules.control_tokens), _blank(plain, seen), _low_controls(plain, seen)]
-    if rules.registry and rules.enabled & DOMAIN_RULES:
-        rare.append(_asked_first(plain, seen.bracket + 1) if plain.flat else seen.bracket)
-        yield from _tags(plain, rules.registry)
+    blank, indented = _behind_space(plain, seen.blank)
+    rare = [signs(plain.data, rules.control_tokens), blank, _low_controls(plain, seen)]
     yield from plain.records(np.concatenate(rare)).tolist()
+    if rules.registry and rules.enabled & DOMAIN_RULES:
+        yield from _wrong_brackets(plain, np.concatenate((seen.bracket, indented)))
+        yield from _tags(plain, rules.registry)
 
 
 # Keys
@@ -142,9 +146,15 @@ def _unknown_members(batch: Batch) -> Iterable[int]:
     ]
 
 
-def _blank(plain: Batch, seen: Shapes) -> Positions:
-    """Return where a text of white space begins, or of escapes that may stand for it."""
-    return np.array([at for at in seen.blank.tolist() if _BLANK.match(plain.data, at)], np.int64)
+def _behind_space(plain: Batch, quotes: Positions) -> tuple[Positions, Positions]:
+    """Return where a text of white space begins, or of escapes that may stand for it; and where one that
+    goes on with a bracket which may have been meant for a tag's.
+    """
+    found: tuple[list[int], list[int]] = [], []
+    for at in quotes.tolist():
+        if match := _SPACE.match(plain.data, at):
+            found[match[1] != b'"'].append(at)
+    return np.array(found[0], np.int64), np.array(found[1], np.int64)
 
 
 # Signs
@@ -194,6 +204,14 @@ def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
     return np.flatnonzero(plain.counts(found) != 2 * tagged).tolist()
 
 
+def _wrong_brackets(plain: Batch, quotes: Positions) -> Iterator[int]:
+    """Yield the records, of those that hold these quotes, whose first question begins with such a bracket."""
+    asked = FIRST_ASK[plain.dialect]
+    for i in set(plain.records(quotes).tolist()):
+        if asked(plain.values[i]).lstrip().startswith(tuple(WRONG)):
+            yield i
+
+
 def _tagged(plain: Batch, registry: Registry) -> Positions:
     """Return 1 for each record that begins with a known tag, 0 for the others."""
     if plain.flat and len(begins := _instructions(plain)):
@@ -206,19 +224,11 @@ def _tagged(plain: Batch, registry: Registry) -> Positions:
 
 
 def _instructions(plain: Batch) -> Positions:
-    """Return where the texts of the instructions begin, if every record begins with its instruction."""
-    for key in _INSTRUCTION:
-        if plain.stands(b"{" + key, plain.offsets).all():
-            return plain.offsets + len(key) + 1
+    """Return where the texts of the instructions begin, if all records begin with them in the same way."""
+    head = _HEAD.match(plain.data, plain.offsets[0])
+    if head and plain.stands(head[0], plain.offsets).all():
+        return plain.offsets + len(head[0])
     return _NONE
-
-
-def _asked_first(plain: Batch, brackets: Positions) -> Positions:
-    """Return the brackets that begin the text of an instruction."""
-    return np.concatenate([brackets[plain.stands(key, brackets - len(key))] for key in _INSTRUCTION])
-
-
-_INSTRUCTION = (b'"instruction": "', b'"instruction":"')
 
 
 def _known_tags(plain: Batch, begins: Positions, registry: Registry) -> Positions:

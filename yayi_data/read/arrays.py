@@ -57,7 +57,8 @@ class ArrayReader:
 
     def _nothing(self) -> Chunk:
         self.raws: list[bytes] = []
-        return Chunk(self.source.index, self.record, [], [], self.raws)
+        self.lines: list[int] = []
+        return Chunk(self.source.index, self.record, self.lines, [], self.raws)
 
     def _flushed(self) -> Chunk:
         """Give out the records that were taken one by one, and the problems found meanwhile."""
@@ -217,7 +218,7 @@ class ArrayReader:
         if not len(self.taken):
             self.taken = self._nothing()
         self.raws.append(raw)
-        self.taken.lines.append(line)
+        self.lines.append(line)
         self.taken.columns.append(column)
         self.taken.starts.append(self.text.offset)
         self.size += len(raw) + 1

@@ -63,7 +63,7 @@ class LineReader:
 
     def _plain(self, raws: Slices, lines: range) -> Chunk:
         begins = [start + self.offset for start in raws.starts]
-        return Chunk(self.source.index, self.record, list(lines), begins, raws, data=raws.data)
+        return Chunk(self.source.index, self.record, lines, begins, raws, data=raws.data)
 
     def _careful(self, cut: Slices, lines: range) -> Chunk:
         """Leave out a byte order mark, blank lines, and the CR of CRLF."""

@@ -4,7 +4,7 @@ Two 64-bit hashes of every record are kept, and the places only of records whose
 a table of marks says so at once. The end of the run tells which of them it did.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ class Prints(NamedTuple):
 
     prompts: Ints
     records: Ints
-    lines: list[int]
+    lines: Sequence[int]
     columns: list[int]
 
 
@@ -133,8 +133,10 @@ class Repeats:
         again = self.marks[slots] | _repeated(slots)
         self.marks[slots] = True
         at = np.flatnonzero(again & (found.prompts != 0))
-        lines = np.fromiter((found.lines[i] + lines_before for i in at), np.int64, len(at))
-        columns = np.fromiter((found.columns[i] if found.columns else 1 for i in at), np.int64, len(at))
+        lines = np.fromiter((found.lines[i] + lines_before for i in at.tolist()), np.int64, len(at))
+        columns = np.fromiter(
+            (found.columns[i] if found.columns else 1 for i in at.tolist()), np.int64, len(at)
+        )
         self.chunks.append(_Chunk(found.prompts, found.records, at, lines, columns))
         self.count += len(found.prompts)
 

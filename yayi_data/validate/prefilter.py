@@ -30,7 +30,6 @@ _SPACE = re.compile(
 )
 """A text that begins with white space, and either ends there or goes on with a bracket."""
 _HEAD = re.compile(rb'\{\s*"instruction"\s*:\s*"')
-_SPACE_COLON = (b" :", b"\t:", b"\r:", b"\n:")
 
 
 def _table(characters: bytes) -> npt.NDArray[np.bool_]:
@@ -56,11 +55,11 @@ def suspicious(batch: Batch, rules: RuleSet) -> Suspects:
         return Suspects(found, set())
     if batch.dialect in TURNS:
         found.update(i for i, value in enumerate(batch.values) if not in_order(batch.dialect, value))
-    seen = None if mostly_escaped(batch.data) else shapes(batch.data)
+    seen = shapes(batch.data) if rules.warns and not mostly_escaped(batch.data) else None
     if rules.warns:
         found.update(_unknown_members(batch))
         found.update(_in_texts(batch, seen, rules))
-    spaced = len(seen.spaced) > 0 if seen else any(batch.pairs(pair).total() for pair in _SPACE_COLON)
+    spaced = len(seen.spaced) > 0 if seen else _has_spaced_colon(batch)
     return Suspects(found, _repeated_keys(batch, spaced=spaced))
 
 
@@ -94,6 +93,11 @@ def _repeated_keys(batch: Batch, *, spaced: bool) -> set[int]:
         return set()
     doubted = np.flatnonzero(batch.counts(_key_colons(batch)) != np.array(least)).tolist()
     return {i for i in doubted if _written_keys(batch.record(i)) != _count_keys(batch.values[i])}
+
+
+def _has_spaced_colon(batch: Batch) -> bool:
+    """Tell whether a space, or a byte below it, stands before a colon."""
+    return any(bool((numbers - (ord(":") << 8) <= ord(" ")).any()) for numbers in batch.doubles)
 
 
 def _keys_at_least(batch: Batch) -> list[int]:

@@ -29,7 +29,7 @@ _SPACE = re.compile(
     + f'("|{"|".join(map(re.escape, WRONG))})'.encode()
 )
 """A text that begins with white space, and either ends there or goes on with a bracket."""
-_HEAD = re.compile(rb'\{\s*"instruction"\s*:\s*"')
+_HEAD = re.compile(rb'\{\s{0,64}"instruction"\s{0,64}:\s{0,64}"')
 
 
 def _table(characters: bytes) -> npt.NDArray[np.bool_]:

@@ -29,6 +29,7 @@ _SPACE = re.compile(
     + f'("|{"|".join(map(re.escape, WRONG))})'.encode()
 )
 """A text that begins with white space, and either ends there or goes on with a bracket."""
+_TAG = re.compile(f"{OPEN}([^{OPEN}{CLOSE}\r\n]{{1,99}}){CLOSE}")
 _HEAD = re.compile(rb'\{\s{0,64}"instruction"\s{0,64}:\s{0,64}"')
 
 
@@ -92,7 +93,8 @@ def _repeated_keys(batch: Batch, *, spaced: bool) -> set[int]:
     if not spaced and batch.pairs(b'":').total() == sum(least):
         return set()
     doubted = np.flatnonzero(batch.counts(_key_colons(batch)) != np.array(least)).tolist()
-    return {i for i in doubted if _written_keys(batch.record(i)) != _count_keys(batch.values[i])}
+    written = {i: _written_keys(batch.record(i)) for i in doubted}
+    return {i for i in doubted if written[i] > least[i] and written[i] > _count_keys(batch.values[i])}
 
 
 def _has_spaced_colon(batch: Batch) -> bool:
@@ -197,15 +199,27 @@ def _low_controls(plain: Batch, seen: Shapes) -> Positions:
 # Tags
 
 
-def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
-    """Return records whose brackets are not those of one known tag at the start of the first question."""
+def _tags(plain: Batch, registry: Registry) -> Iterator[int]:
+    """Yield records in which a bracket may be that of a broken, unknown, second or misplaced tag."""
     tagged = _tagged(plain, registry)
     brackets = plain.pairs(b"\x80\x90", 0xFEFF)  # 【 and 】 are E3 80 90 and E3 80 91; others may end alike
-    if brackets.total() == 2 * tagged.sum():  # every bracket belongs to such a tag
-        return ()
+    if brackets.total() == 2 * tagged.sum():  # every bracket belongs to one known tag at the start
+        return
     found = brackets.positions()
     found = found[plain.codes[found - 1] == 0xE3]
-    return np.flatnonzero(plain.counts(found) != 2 * tagged).tolist()
+    asked = FIRST_ASK[plain.dialect]
+    for i in np.flatnonzero(plain.counts(found) != 2 * tagged).tolist():
+        begin = asked(plain.values[i])
+        if tagged[i]:
+            begin = begin[begin.find(CLOSE) + 1 :]
+        names = _TAG.findall(plain.record(i).decode())
+        known = sum(name.strip() in registry.domain_by_wording or "\\" in name for name in names)
+        if (
+            known > tagged[i]
+            or OPEN in begin.lstrip()[:1]
+            or (not tagged[i] and CLOSE in begin.lstrip()[:34])
+        ):
+            yield i
 
 
 def _wrong_brackets(plain: Batch, quotes: Positions) -> Iterator[int]:

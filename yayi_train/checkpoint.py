@@ -1,7 +1,8 @@
 """Checkpoints: written under a temporary name, renamed when whole, found again, loaded at any world size.
 
 `checkpoint-N/state` is DeepSpeed's own format, which it reads with pickle: trust a checkpoint as you trust
-code. `checkpoint-N/checkpoint.json` is ours and lists every file's size, so that a cut one is recognised.
+code. `checkpoint-N/checkpoint.json` is ours and lists every file's size, so that a cut one is recognised; what
+changed at its size shows by the checksums within the state files themselves, which torch writes and ignores.
 """
 
 import os
@@ -9,7 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -76,13 +80,39 @@ def _files(folder: Path) -> list[Path]:
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the last whole checkpoint of a run's folder; those that are not whole are named on stderr."""
+    """Return the last whole checkpoint of a run's folder, its every byte read; the others are named on stderr.
+
+    One that changed at its size loses its marker, so that it counts for nothing any more.
+    """
     for path in _numbered(folder):
         found = _read(path)
         if isinstance(found, str):
             say(f"warning: {path} is not whole ({found}); it is not used")
-    whole = whole_checkpoints(folder)
-    return whole[-1] if whole else None
+    for found in reversed(whole_checkpoints(folder)):
+        changed = _changed(found)
+        if changed is None:
+            return found
+        say(f"warning: {found.path} is damaged ({changed}); it is not used")
+        (found.path / FACTS).rename(found.path / f"{FACTS}.damaged")
+    return None
+
+
+def _changed(checkpoint: Checkpoint) -> str | None:
+    """Return the first file that is not what torch wrote, None where all are: zip's checksums tell."""
+    paths = [path for path in _files(checkpoint.path) if path.suffix == ".pt"]
+    with ThreadPoolExecutor() as pool:  # the checksum leaves Python's lock alone
+        for path, whole in zip(paths, pool.map(_is_whole, paths), strict=True):
+            if not whole:
+                return f"{path.relative_to(checkpoint.path)} is not as it was written"
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError):
+        return False
 
 
 def whole_checkpoints(folder: Path) -> list[Checkpoint]:

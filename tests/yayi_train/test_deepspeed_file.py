@@ -221,6 +221,12 @@ def test_what_is_switched_off_may_stand_in_the_file(file):
     assert config(file(off)).zero_stage == 0
 
 
+@pytest.mark.parametrize("key", ["writer", "checkpoint_serialization"])
+def test_another_way_of_writing_checkpoints_is_refused(file, key):
+    with pytest.raises(YayiError, match=f"checkpoint/{key} is not supported"):
+        config(file({"checkpoint": {key: {}, "tag_validation": "Warn"}}))
+
+
 def test_a_key_of_the_zero_section_that_deepspeed_lacks_is_refused(file):
     found = config(file({"zero_optimization": {"stage": 2, "stagee": 2}}))
     with pytest.raises(YayiError, match="zero_optimization/stagee: Extra inputs are not permitted"):

@@ -1,8 +1,8 @@
 """Checkpoints: written under a temporary name, renamed when whole, found again, loaded at any world size.
 
 `checkpoint-N/state` is DeepSpeed's own format, which it reads with pickle: trust a checkpoint as you trust
-code. `checkpoint-N/checkpoint.json` is ours and lists every file's size, so that a cut one is recognised; what
-changed at its size shows by the checksums within the state files themselves, which torch writes and ignores.
+code. `checkpoint-N/checkpoint.json` is ours and lists every file's size, so that a cut one is recognised.
+What changed at its size shows by the checksums in the state files, which torch writes and ignores.
 """
 
 import os
@@ -80,7 +80,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the last whole checkpoint of a run's folder, its every byte read; the others are named on stderr.
+    """Return a run's last whole checkpoint, every byte of it read; what is not whole is named on stderr.
 
     One that changed at its size loses its marker, so that it counts for nothing any more.
     """

@@ -208,7 +208,7 @@ def tells_no_norm(config: Config) -> bool:
     return config.zero_stage == 0 and config.model.precision == "fp32"
 
 
-def agree(value: str) -> list[str]:
+def agree(value: Any) -> list[Any]:
     """Return every rank's `value`, in the order of the ranks."""
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)

@@ -1,5 +1,6 @@
 """The model: loaded without pickles, saved so that plain `from_pretrained` loads it, tokenizer and all."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from yayi_train.vocabulary import control_names, read_tokenizer
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "template.toml")
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.toml"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SAMPLES, _SAMPLE = 64, 2**16
 _MAX_NEW_TOKENS = {"yayi-llama2": 256}
 
 
@@ -68,6 +70,22 @@ def load_base(folder: Path, dtype: torch.dtype, device: torch.device | str = "cp
         )
     base: PreTrainedModel = model.to(device)
     return base
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a name for a model's config and weights, in a moment however large they are.
+
+    Of a large file it takes the size, the beginning, which lists the tensors, and 64 samples of 64 KB.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for number in range(_SAMPLES):
+                file.seek(number * max(0, size - _SAMPLE) // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from yayi_train.checkpoint import Checkpoint, last_checkpoint, remove_partial
 from yayi_train.flags import Flags
 from yayi_train.launcher import Launcher, end_with_parent, find_launcher
 from yayi_train.ranks import rank, refuse_unnumbered
-from yayi_train.run_folder import FINAL, lock_of, remove_run, take
+from yayi_train.run_folder import FINAL, lock_of, refuse_other_base, remove_run, take
 from yayi_train.start import Start, decide
 
 if TYPE_CHECKING:
@@ -27,12 +27,16 @@ def run(flags: Flags) -> None:
         _say_once(f"{start.folder}: the run is finished; its model is in {start.folder / FINAL}")
         return
     from yayi_train.engine import refuse_unsupported
+    from yayi_train.model import fingerprint, model_folder
     from yayi_train.quiet import quiet_libraries
     from yayi_train.skeleton import refuse_early
 
     quiet_libraries()
     refuse_unsupported(start.config)
     vocabulary = refuse_early(start.config, start.corpus.folder)
+    base = fingerprint(model_folder(start.config.model.path))
+    refuse_other_base(start.folder, start.file, base)
+    start.file.base = base
     if flags.dry_run:
         _tell_plan(start, vocabulary)
     else:

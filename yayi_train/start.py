@@ -6,10 +6,11 @@ from pathlib import Path
 from yayi_data.mirror import is_mirror
 from yayi_data.remote import bare
 from yayi_train import raw_data
-from yayi_train.config import Config, absolute, resolve
+from yayi_train.config import Config
 from yayi_train.data import Corpus, Layout, Order, open_corpus
 from yayi_train.flags import Flags
 from yayi_train.ranks import world_size
+from yayi_train.resolve import absolute, resolve
 from yayi_train.run_folder import (
     FINAL,
     RunFile,
@@ -65,6 +66,7 @@ def decide(flags: Flags) -> Start:
         global_rows=layout.global_rows,
         total_steps=config.run.max_steps or order.total_steps(config.run.epochs),
         versions=versions(),
+        base=earlier.base if earlier else "",
         starts=earlier.starts if earlier else [],
         epoch_steps=order.counted,
     )

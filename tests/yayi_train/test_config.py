@@ -5,8 +5,9 @@ import orjson
 import pytest
 
 from yayi_data.errors import YayiError
-from yayi_train.config import from_dict, resolve, same_run
+from yayi_train.config import from_dict, same_run
 from yayi_train.flags import Flags
+from yayi_train.resolve import resolve
 
 
 def config(**flags):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from yayi_data.errors import YayiError
-from yayi_train.config import resolve
 from yayi_train.deepspeed_file import WORDS
 from yayi_train.engine import refuse_unsupported
 from yayi_train.flags import Flags
+from yayi_train.resolve import resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

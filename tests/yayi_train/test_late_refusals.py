@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yayi_data.errors import DataError, YayiError
-from yayi_train import agreement, checkpoint, data, feed, skeleton, trace
+from yayi_train import checkpoint, data, feed, skeleton, trace
 from yayi_train.config import DataConfig
 from yayi_train.deepspeed_file import read_deepspeed
 from yayi_train.model import model_folder
@@ -27,14 +27,6 @@ def test_a_hub_id_that_the_hub_does_not_give(monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with refused("some/model is no local folder, and the hub did not give it: no route to host"):
         model_folder("some/model")
-
-
-def test_ranks_that_see_other_data(monkeypatch):
-    monkeypatch.setattr(agreement, "agree", lambda value: [value, "data of another"])
-    start = SimpleNamespace(file=SimpleNamespace(digest="0123456789abcdef", total_steps=5), layout=(2, 8, 1))
-    seen = "data 0123456789ab, 2 processes x 8 rows x 1 passes, 5 steps"
-    with refused(f"rank 1 has data of another; rank 0 has {seen}: give every node the same data and flags"):
-        agreement.refuse_differences(start)
 
 
 def test_a_deepspeed_config_that_is_no_json(tmp_path):
@@ -108,8 +100,8 @@ class TestTrace:
 
 
 def test_offloading_the_optimizer_without_partitioning_it(tmp_path):
-    from yayi_train.config import resolve
     from yayi_train.flags import Flags
+    from yayi_train.resolve import resolve
 
     file = tmp_path / "ds.json"
     file.write_text('{"zero_optimization": {"stage": 0, "offload_optimizer": {"device": "cpu"}}}')

@@ -1,6 +1,7 @@
 """Models load from safetensors alone, whole or not at all, and are saved so that anyone loads them."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from yayi_data.errors import YayiError
 from yayi_data.template import load_template
 from yayi_data.tokenizer import load_tokenizer
-from yayi_train.model import load_base, model_folder, save_final
+from yayi_train.model import fingerprint, load_base, model_folder, save_final
 from yayi_train.skeleton import skeleton
 
 WEIGHTS = "model.safetensors"
@@ -20,6 +21,32 @@ WEIGHTS = "model.safetensors"
 def base(make_random_model, tmp_path):
     make_random_model("llama").save_pretrained(tmp_path / "base")
     return tmp_path / "base"
+
+
+class TestFingerprint:
+    """`fingerprint`: what tells a model from another one in the same place."""
+
+    def test_it_is_the_same_for_a_copy(self, base, tmp_path):
+        assert fingerprint(base) == fingerprint(shutil.copytree(base, tmp_path / "copy"))
+
+    @pytest.mark.parametrize("file", ["config.json", WEIGHTS])
+    def test_any_byte_of_a_small_model_changes_it(self, base, file):
+        before = fingerprint(base)
+        content = bytearray((base / file).read_bytes())
+        for place in (0, len(content) // 2, len(content) - 1):
+            content[place] ^= 1
+            (base / file).write_bytes(content)
+            assert fingerprint(base) != before
+            content[place] ^= 1
+
+    def test_of_a_large_file_the_beginning_the_end_and_much_between_count(self, base, tmp_path):
+        before = set()
+        for start in (0, 2**20, 2**26 - 2**20):
+            weights = bytearray(2**26)
+            weights[start : start + 2**21] = b"x" * len(weights[start : start + 2**21])
+            (base / WEIGHTS).write_bytes(weights)
+            before.add(fingerprint(base))
+        assert len(before) == 3
 
 
 class TestLoad:

@@ -44,6 +44,17 @@ def test_a_run_of_an_adapter_continues_on_another_number_of_ranks(train, adapter
     )
 
 
+def test_an_adapter_does_not_go_on_on_another_base(attempt, train, make_model, tmp_path):
+    base = make_model(tmp_path / "base")
+    folder = train(*LORA, "--save-steps", 2, base=base, folder=tmp_path / "out")
+    shutil.rmtree(folder / "final")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5}))
+    ended = attempt(*LORA, "--save-steps", 2, base=base, folder=folder)
+    assert ended.codes == [2]
+    assert "is another than the run started from" in ended.err[0]
+
+
 @pytest.mark.parametrize("kind", [(), LORA], ids=["full", "adapter"])
 def test_a_saved_model_scores_what_training_last_measured(
     command, train, make_packed, packed, kind, tmp_path

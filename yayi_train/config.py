@@ -45,6 +45,9 @@ class ModelConfig:
     gradient_checkpointing: bool
 
 
+ALL_LINEAR = "all-linear"
+
+
 @dataclass(frozen=True, slots=True)
 class LoraConfig:
     """A low-rank adapter instead of a full run; its scale is alpha / dim."""

@@ -56,11 +56,14 @@ def _leave_nothing(lock_file: Path, *folders: Path) -> None:
 
 
 def _pack(config: Config, folder: Path) -> None:
-    from yayi_data.pipeline import PackOptions, pack
+    from yayi_data.pipeline import DROPPED, PackOptions, pack
+    from yayi_data.summary import hints
 
     given = asdict(config.pack)
     given["domains"] = Path(given["domains"]) if given["domains"] else None
-    pack(PackOptions(paths=(config.data.path,), tokenizer=config.model.path, output=folder, **given))
+    done = pack(PackOptions(paths=(config.data.path,), tokenizer=config.model.path, output=folder, **given))
+    for hint in hints(done.manifest, f"{folder}/{DROPPED}"):
+        say(hint)
 
 
 def _fingerprint(config: Config) -> str:

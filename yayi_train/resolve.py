@@ -6,6 +6,7 @@ from pathlib import Path
 
 from yayi_data.errors import YayiError
 from yayi_train.config import (
+    ALL_LINEAR,
     BatchConfig,
     Config,
     DataConfig,
@@ -76,24 +77,28 @@ def _data(flags: Flags) -> DataConfig:
 
 def _pack(flags: Flags) -> PackConfig:
     return PackConfig(
-        template=flags.template,
+        template=flags.template or "yayi",
         max_length=flags.max_length or flags.seq_len,
-        on_long=flags.on_long,
-        train_on=flags.train_on,
-        on_problem=flags.on_problem,
+        on_long=flags.on_long or "drop",
+        train_on=flags.train_on or "all",
+        on_problem=flags.on_problem or "fail",
         domains=str(flags.domains) if flags.domains else None,
     )
 
 
 def _lora(flags: Flags) -> LoraConfig | None:
     if flags.lora_dim is None:
-        if flags.lora_module_name != "all-linear":
-            raise YayiError("--lora-module-name is given without --lora-dim; add it, as in --lora-dim 16")
+        for name in ("lora_alpha", "lora_module_name"):
+            if getattr(flags, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise YayiError(f"{option} is given without --lora-dim; add it, as in --lora-dim 16")
         return None
-    modules = _names(flags.lora_module_name)
+    modules = _names(ALL_LINEAR if flags.lora_module_name is None else flags.lora_module_name)
     if not modules:
-        raise YayiError("--lora-module-name names no layer; give names, as in q_proj,v_proj, or all-linear")
-    return LoraConfig(flags.lora_dim, flags.lora_alpha, modules)
+        raise YayiError(
+            f"--lora-module-name names no layer; give names, as in q_proj,v_proj, or {ALL_LINEAR}"
+        )
+    return LoraConfig(flags.lora_dim, 32 if flags.lora_alpha is None else flags.lora_alpha, modules)
 
 
 def _optimizer(shared: Shared) -> OptimizerConfig:

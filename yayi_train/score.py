@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from yayi_data.console import one_line
+from yayi_data.errors import DataError
 from yayi_data.mirror import packed_at
 from yayi_train import attention
 from yayi_train.config import DataConfig
@@ -37,6 +38,8 @@ def score(path_or_id: str, data: DataConfig, rows: int) -> Score:
     """
     folder = model_folder(path_or_id)
     corpus = open_corpus(packed_at(data.path), data, seed=0)
+    if not corpus.index.supervised_tokens[corpus.train].sum():
+        raise DataError(f"{data.path}: holds no supervised token to evaluate")
     check_tokenizer(folder, corpus.folder)
     model = load_trained(folder)
     inputs = attention.isolate(model) if data.packing else attention.plain

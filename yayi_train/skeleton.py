@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from yayi_data.errors import YayiError
 from yayi_train import attention
-from yayi_train.config import Config, LoraConfig
-from yayi_train.lora import ALL_LINEAR, check_modules
+from yayi_train.config import ALL_LINEAR, Config, LoraConfig
+from yayi_train.lora import check_modules
 from yayi_train.model import model_folder, read_config
 from yayi_train.vocabulary import Vocabulary, check_tokenizer
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yayi_data.errors import YayiError
 from yayi_data.mirror import is_mirror
 from yayi_data.remote import bare
 from yayi_train import raw_data
@@ -39,6 +40,11 @@ class Start:
         return self.file.config
 
     @property
+    def evaluates(self) -> bool:
+        """Whether there is something to evaluate: supervised tokens kept for it."""
+        return bool(self.corpus.index.supervised_tokens[self.corpus.test].sum())
+
+    @property
     def finished(self) -> bool:
         """Whether the run has nothing left to do."""
         return not self.replaces and (self.folder / FINAL).exists()
@@ -70,7 +76,13 @@ def decide(flags: Flags) -> Start:
         starts=earlier.starts if earlier else [],
         epoch_steps=order.counted,
     )
-    return Start(folder, file, corpus, order, layout, replaces=there is not None and earlier is None)
+    start = Start(folder, file, corpus, order, layout, replaces=there is not None and earlier is None)
+    if config.run.keep_best and not start.evaluates:
+        raise YayiError(
+            f"--keep-best goes by the evaluation loss, and the {len(corpus.test)} conversations of "
+            f"--test-size {config.data.test_size:g} have no supervised token; raise --test-size"
+        )
+    return start
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from yayi_data.errors import DataError, YayiError
-from yayi_train import checkpoint, data, feed, skeleton, trace
+from yayi_train import checkpoint, data, feed, score, skeleton, trace
 from yayi_train.config import DataConfig
 from yayi_train.deepspeed_file import read_deepspeed
 from yayi_train.model import model_folder
@@ -86,6 +86,13 @@ class TestTrace:
     def test_a_folder_that_is_no_runs(self, tmp_path):
         with refused(f"{tmp_path}: holds no run.json; give the --local-output-dir of a run"):
             trace.trace(tmp_path, 1)
+
+    def test_data_with_nothing_to_evaluate(self, packed, model, monkeypatch):
+        corpus = data.open_corpus(packed, DATA, seed=0)
+        index = replace(corpus.index, supervised_tokens=np.zeros_like(corpus.index.supervised_tokens))
+        monkeypatch.setattr(score, "open_corpus", lambda *_, **__: replace(corpus, index=index))
+        with refused("holds no supervised token to evaluate", DataError):
+            score.score(str(model), replace(DATA, path=str(packed)), 8)
 
     def test_data_that_was_packed_anew(self, train, monkeypatch):
         folder = train("--max-steps", 1)

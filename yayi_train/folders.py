@@ -18,14 +18,15 @@ def new_folder(output: Path) -> Iterator[Path]:
     """
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise YayiError(f"{output} exists: choose another --output, or remove it")
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    whole = output.resolve()  # "." has no name
+    partial = whole.with_name(f"{whole.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         yield partial
         for file in partial.iterdir():
             _fsync(file)
         fsync_folder(partial)
-        partial.rename(output)
+        partial.rename(whole)
     except OSError as error:
         raise YayiError(f"{output}: cannot write it: {error.strerror or error}") from error
     finally:

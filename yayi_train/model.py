@@ -56,7 +56,7 @@ def load_base(folder: Path, dtype: torch.dtype, device: torch.device | str = "cp
         "attn_implementation": attention_choice(config.model_type, device, dtype),
         "trust_remote_code": False,
     }
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors*")):
         return _random(folder, options).to(device)
     with whole_files(folder):
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -90,10 +90,10 @@ def fingerprint(folder: Path) -> str:
 
 @contextmanager
 def whole_files(folder: Path) -> Iterator[None]:
-    """Tell a file of weights that is cut or no safetensors at all by one sentence."""
+    """Tell a file of weights that is missing, cut or no safetensors at all by one sentence."""
     try:
         yield
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise YayiError(
             f"{folder}: its weights cannot be read, copy them again: {one_line(str(error))}"
         ) from error

@@ -11,7 +11,7 @@ from yayi_train.data import open_corpus, rows_of
 from yayi_train.evaluate import evaluate
 from yayi_train.lora import load_trained
 from yayi_train.model import model_folder
-from yayi_train.vocabulary import check_tokenizer
+from yayi_train.vocabulary import check_tokenizer, grow_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,9 @@ def score(path_or_id: str, data: DataConfig, rows: int) -> Score:
     corpus = open_corpus(packed_at(data.path), data, seed=0)
     if not corpus.index.supervised_tokens[corpus.train].sum():
         raise DataError(f"{data.path}: holds no supervised token to evaluate")
-    check_tokenizer(folder, corpus.folder)
+    vocabulary = check_tokenizer(folder, corpus.folder)
     model = load_trained(folder)
+    grow_vocabulary(attention.base_model(model), vocabulary)  # one that was not prepared, as training would
     inputs = attention.isolate(model) if data.packing else attention.plain
     totals = evaluate(model, inputs, corpus, rows_of(corpus, corpus.train, data, seed=0), rows)
     names = corpus.index.names

@@ -11,6 +11,7 @@ from yayi_data.errors import YayiError
 from yayi_train import attention
 from yayi_train.config import ALL_LINEAR, Config, LoraConfig
 from yayi_train.lora import check_modules
+from yayi_train.loss import check_head
 from yayi_train.model import model_folder, read_config
 from yayi_train.vocabulary import Vocabulary, check_tokenizer
 
@@ -18,11 +19,13 @@ from yayi_train.vocabulary import Vocabulary, check_tokenizer
 def refuse_early(config: Config, packed: Path) -> Vocabulary:
     """Return the model's vocabulary for the packed data; YayiError for what its training would meet later.
 
-    That is another tokenizer, an architecture whose documents cannot be kept apart, an unknown LoRA module.
+    That is another tokenizer, an architecture whose documents cannot be kept apart or whose loss would be
+    another, an unknown LoRA module.
     """
     folder = model_folder(config.model.path)
     vocabulary = check_tokenizer(folder, packed)
     model = skeleton(folder)
+    check_head(model)
     if config.data.packing:
         attention.isolate(model)
     if config.lora and config.lora.modules != [ALL_LINEAR]:

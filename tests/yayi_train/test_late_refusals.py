@@ -11,7 +11,9 @@ from yayi_data.errors import DataError, YayiError
 from yayi_train import checkpoint, data, feed, score, skeleton, trace
 from yayi_train.config import DataConfig
 from yayi_train.deepspeed_file import read_deepspeed
+from yayi_train.flags import Flags
 from yayi_train.model import model_folder
+from yayi_train.resolve import resolve
 
 DATA = DataConfig(path="", seq_len=512, packing=True, test_size=0, mix={}, domains=[], limit=None)
 
@@ -39,6 +41,14 @@ def test_a_config_that_makes_no_model(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     with refused(f"--input-model {tmp_path}: its config.json makes no model: "):
         skeleton.skeleton(tmp_path)
+
+
+def test_a_model_that_alters_its_logits_is_refused_without_its_weights(make_model, packed, tmp_path):
+    sizes = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    base = make_model(tmp_path / "base", model_type="gemma2", architectures=["Gemma2ForCausalLM"], **sizes)
+    flags = Flags(data_path="d", input_model=str(base), local_output_dir=tmp_path / "out", packing=False)
+    with refused("a 'gemma2' model changes its logits after the head"):
+        skeleton.refuse_early(resolve(flags), packed)
 
 
 class TestCheckpoints:
@@ -107,9 +117,6 @@ class TestTrace:
 
 
 def test_offloading_the_optimizer_without_partitioning_it(tmp_path):
-    from yayi_train.flags import Flags
-    from yayi_train.resolve import resolve
-
     file = tmp_path / "ds.json"
     file.write_text('{"zero_optimization": {"stage": 0, "offload_optimizer": {"device": "cpu"}}}')
     flags = Flags(data_path="d", input_model="m", local_output_dir=tmp_path / "o", deepspeed=str(file))

@@ -64,6 +64,13 @@ class TestLoad:
         assert "starting from random ones" in capsys.readouterr().err
         assert torch.equal(first.lm_head.weight, load_base(base, torch.float32).lm_head.weight)
 
+    def test_weights_of_which_only_the_list_is_there_are_refused(self, base):
+        (base / WEIGHTS).unlink()
+        shards = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+        (base / "model.safetensors.index.json").write_text(json.dumps(shards))
+        with pytest.raises(YayiError, match=r"its weights cannot be read, .*model-00001-of-00002"):
+            load_base(base, torch.float32)
+
     @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth"])
     def test_pickled_weights_are_refused(self, base, name):
         (base / WEIGHTS).rename(base / name)

@@ -215,12 +215,14 @@ def reading(checkpoint: Checkpoint) -> Iterator[None]:
     """
     import torch
 
+    from yayi_train.engine import lost_peer
+
     try:
         yield
-    except (YayiError, torch.OutOfMemoryError, torch.distributed.DistError):
+    except (YayiError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if "gloo" in str(error):
+        if lost_peer(error):
             raise
         said = one_line(str(error).strip().partition("\n")[0])
         raise YayiError(

@@ -12,12 +12,15 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from yayi_data.console import one_line
 from yayi_data.errors import YayiError
 from yayi_train.config import Config, OptimizerConfig
 from yayi_train.data import Layout
 from yayi_train.ranks import complete_environment, local_rank, rank, world_size
 
 NEVER = 10**12
+_LONGEST = 300
+"""Characters of DeepSpeed's own words in a message."""
 
 
 def start_processes() -> torch.device:
@@ -69,12 +72,17 @@ def peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        if not lost_peer(error):
             raise
         raise YayiError(
             f"rank {rank()} lost another process of the run ({_reason(error)}); its own message says "
             "why; the same command continues from the last checkpoint"
         ) from error
+
+
+def lost_peer(error: Exception) -> bool:
+    """Tell whether an error is the loss of another process."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -93,15 +101,31 @@ def build_engine(
 ) -> Any:
     """Return the DeepSpeed engine of a model; `universal` makes it load checkpoints of another world size."""
     optimizer = _optimizer(model, config)
-    engine, *_ = import_deepspeed().initialize(
-        model=model,
-        optimizer=optimizer,
-        config=deepspeed_config(config, layout, universal=universal),
-        lr_scheduler=lambda wrapped: torch.optim.lr_scheduler.LambdaLR(
-            wrapped, lambda done: rate_factor(done, config.optimizer, total_steps)
-        ),
-    )
+    with _accepted():
+        engine, *_ = import_deepspeed().initialize(
+            model=model,
+            optimizer=optimizer,
+            config=deepspeed_config(config, layout, universal=universal),
+            lr_scheduler=lambda wrapped: torch.optim.lr_scheduler.LambdaLR(
+                wrapped, lambda done: rate_factor(done, config.optimizer, total_steps)
+            ),
+        )
     return engine
+
+
+@contextmanager
+def _accepted() -> Iterator[None]:
+    """Turn what DeepSpeed raises over a config, which can be of any type, into a YayiError."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, YayiError | torch.OutOfMemoryError) or lost_peer(error):
+            raise
+        said = one_line(" ".join(str(error).split()))[:_LONGEST]
+        raise YayiError(
+            f"--deepspeed: DeepSpeed does not start with this config ({type(error).__name__}: {said}); "
+            "change what it names, or see --debug"
+        ) from error
 
 
 def deepspeed_config(config: Config, layout: Layout, *, universal: bool = False) -> dict[str, Any]:

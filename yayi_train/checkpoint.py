@@ -12,7 +12,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -236,7 +236,19 @@ def load(engine: Any, checkpoint: Checkpoint, *, trained_only: bool, universal: 
     loaded, _ = engine.load_checkpoint(
         str(checkpoint.path),
         tag=UNIVERSAL if universal else STATE,
-        load_module_strict=not trained_only,
+        custom_load_fn=_load_trained if trained_only else None,
     )
     if loaded is None:
         raise YayiError(f"{checkpoint.path}: DeepSpeed could not load it; remove it to use the one before")
+
+
+def _load_trained(src: Mapping[str, Any], dst: Any) -> None:
+    """Load the weights of the model `dst` that are trained; ValueError unless `src` has just those.
+
+    DeepSpeed calls it, and would itself pass over names that do not match, as after an update of PEFT.
+    """
+    found = dst.load_state_dict(src, strict=False)
+    trained = {name for name, parameter in dst.named_parameters() if parameter.requires_grad}
+    unmatched = sorted(trained.intersection(found.missing_keys)) + sorted(found.unexpected_keys)
+    if unmatched:
+        raise ValueError(f"{len(unmatched)} names of weights do not match, {unmatched[0]} first")

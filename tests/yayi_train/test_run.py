@@ -5,6 +5,7 @@ import shutil
 
 import orjson
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from yayi_data.manifest import load
@@ -42,6 +43,22 @@ def test_a_run_of_an_adapter_continues_on_another_number_of_ranks(train, adapter
     assert [line["loss"] for line in lines(folder)] == pytest.approx(
         [line["loss"] for line in lines(adapters[0])], rel=1e-5
     )
+
+
+def test_an_adapter_whose_saved_names_are_others_is_refused(attempt, train, tmp_path):
+    folder = train(*LORA, "--save-steps", 2, "--deepspeed", "zero0", folder=tmp_path / "out")
+    shutil.rmtree(folder / "final")
+    (state,) = (folder / "checkpoint-2" / "state").glob("mp_rank_00*")
+    content = torch.load(state, weights_only=False)
+    content["module"] = {name.replace("lora_A", "lora_X"): v for name, v in content["module"].items()}
+    torch.save(content, state)
+    facts = json.loads((folder / "checkpoint-2" / "checkpoint.json").read_text())
+    facts["files"][f"state/{state.name}"] = state.stat().st_size
+    (folder / "checkpoint-2" / "checkpoint.json").write_text(json.dumps(facts))
+    ended = attempt(*LORA, "--save-steps", 2, "--deepspeed", "zero0", folder=folder)
+    assert ended.codes == [2]
+    assert "checkpoint-2: cannot be loaded" in ended.err[0]
+    assert "names of weights do not match" in ended.err[0]
 
 
 def test_an_adapter_does_not_go_on_on_another_base(attempt, train, make_model, tmp_path):

@@ -5,7 +5,6 @@ code. `checkpoint-N/checkpoint.json` is ours and lists every file's size, so tha
 What changed at its size shows by the checksums in the state files, which torch writes and ignores.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ import orjson
 from yayi_data.atomic import fsync_folder
 from yayi_data.console import one_line, say
 from yayi_data.errors import YayiError
+from yayi_train.folders import fsync_files
 from yayi_train.ranks import rank
 
 STATE, UNIVERSAL, FACTS = "state", "universal", "checkpoint.json"
@@ -56,20 +56,40 @@ def save(engine: Any, checkpoint: Checkpoint, *, trained_only: bool) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     dist.barrier()
-    engine.save_checkpoint(str(partial), tag=STATE, save_latest=False, exclude_frozen_parameters=trained_only)
+    with writing(checkpoint.path):
+        engine.save_checkpoint(
+            str(partial), tag=STATE, save_latest=False, exclude_frozen_parameters=trained_only
+        )
+        dist.barrier()
+        if rank() == 0:
+            _publish(partial, checkpoint)
     dist.barrier()
-    if rank() == 0:
-        _publish(partial, checkpoint)
-    dist.barrier()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what torch, safetensors and the system raise over a full disk into a YayiError."""
+    from safetensors import SafetensorError
+
+    from yayi_train.engine import of_machine
+
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if of_machine(error):
+            raise
+        said = one_line(str(error).partition("\n")[0])
+        raise YayiError(
+            f"{path}: cannot be written ({said}); is the disk full? The checkpoints before it are kept, and "
+            "the same command continues from the last one"
+        ) from error
 
 
 def _publish(partial: Path, checkpoint: Checkpoint) -> None:
     files = {str(path.relative_to(partial)): path.stat().st_size for path in _files(partial)}
     facts = asdict(checkpoint) | {"path": checkpoint.path.name, "files": files}
     (partial / FACTS).write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-    for path in _files(partial):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    fsync_files(partial)
     shutil.rmtree(checkpoint.path, ignore_errors=True)  # one that is there was found damaged
     partial.rename(checkpoint.path)
     fsync_folder(checkpoint.path.parent)
@@ -213,16 +233,12 @@ def reading(checkpoint: Checkpoint) -> Iterator[None]:
 
     The loss of another process and of memory are no fault of its files.
     """
-    import torch
-
-    from yayi_train.engine import lost_peer
+    from yayi_train.engine import of_machine
 
     try:
         yield
-    except (YayiError, torch.OutOfMemoryError):
-        raise
     except Exception as error:
-        if lost_peer(error):
+        if isinstance(error, YayiError) or of_machine(error):
             raise
         said = one_line(str(error).strip().partition("\n")[0])
         raise YayiError(

@@ -85,6 +85,11 @@ def lost_peer(error: Exception) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
+def of_machine(error: Exception) -> bool:
+    """Tell whether an error is the loss of another process or of memory: no fault of a file or a config."""
+    return lost_peer(error) or isinstance(error, torch.OutOfMemoryError)
+
+
 def _reason(error: RuntimeError) -> str:
     return str(error).partition("] ")[2].partition(". ")[0] or type(error).__name__
 
@@ -119,7 +124,7 @@ def _accepted() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, YayiError | torch.OutOfMemoryError) or lost_peer(error):
+        if of_machine(error):
             raise
         said = one_line(" ".join(str(error).split()))[:_LONGEST]
         raise YayiError(

@@ -23,9 +23,7 @@ def new_folder(output: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        for file in partial.iterdir():
-            _fsync(file)
-        fsync_folder(partial)
+        fsync_files(partial)
         partial.rename(whole)
     except OSError as error:
         raise YayiError(f"{output}: cannot write it: {error.strerror or error}") from error
@@ -33,9 +31,10 @@ def new_folder(output: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fsync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def fsync_files(folder: Path) -> None:
+    """Bring a folder's files to the disk, and then the list of them."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    fsync_folder(folder)

@@ -31,7 +31,10 @@ def model_folder(path_or_id: str) -> Path:
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return path
     if path.exists() or path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
-        raise YayiError(f"{one_line(path_or_id)}: no config.json there; give a model's folder or a hub ID")
+        of_run = f" ({path / 'final'} is one)" if (path / "final").is_dir() else ""
+        raise YayiError(
+            f"{one_line(path_or_id)}: no config.json there; give a model's folder{of_run} or a hub ID"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -100,7 +103,9 @@ def whole_files(folder: Path) -> Iterator[None]:
 
 
 def read_config(folder: Path) -> Any:
-    """Return the transformers config of a model folder."""
+    """Return the transformers config of a model folder; YayiError for an adapter's, which has none."""
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise YayiError(f"{folder}: is an adapter; `yayi-train merge` makes a model of it and its base")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError) as error:

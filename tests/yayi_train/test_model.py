@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from yayi_data.errors import YayiError
 from yayi_data.template import load_template
 from yayi_data.tokenizer import load_tokenizer
-from yayi_train.model import fingerprint, load_base, model_folder, save_final
+from yayi_train.model import fingerprint, load_base, model_folder, read_config, save_final
 from yayi_train.skeleton import skeleton
 
 WEIGHTS = "model.safetensors"
@@ -47,6 +47,20 @@ class TestFingerprint:
             (base / WEIGHTS).write_bytes(weights)
             before.add(fingerprint(base))
         assert len(before) == 3
+
+
+class TestFolder:
+    """`model_folder` and `read_config`, given what is nearly right."""
+
+    def test_of_a_runs_folder_it_names_the_model_in_it(self, tmp_path):
+        (tmp_path / "final").mkdir()
+        with pytest.raises(YayiError, match=rf"give a model's folder \({tmp_path}/final is one\)"):
+            model_folder(str(tmp_path))
+
+    def test_an_adapter_in_a_models_place_is_told_what_makes_it_one(self, tmp_path):
+        (tmp_path / "adapter_config.json").write_text("{}")
+        with pytest.raises(YayiError, match="is an adapter; `yayi-train merge` makes a model"):
+            read_config(model_folder(str(tmp_path)))
 
 
 class TestLoad:

@@ -1,6 +1,7 @@
 """What else a run does: adapters, the best checkpoint, plans, traces, raw data."""
 
 import json
+import resource
 import shutil
 
 import orjson
@@ -157,6 +158,20 @@ def test_raw_files_are_packed_once_for_all_ranks(attempt, tmp_path):
     again = attempt(*flags, data=source, folder=tmp_path / "out", ranks=2)
     assert again.codes == [0, 0]
     assert "packing" not in "".join(again.err)
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_the_run_goes_on_later(attempt, train, tmp_path):
+    def cap(pids: list[int]) -> None:
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+    flags = ("--max-steps", 3, "--save-steps", 2, "--deepspeed", "zero0")
+    ended = attempt(*flags, folder=tmp_path / "out", signals=cap)
+    assert ended.codes == [2], ended.err
+    assert "checkpoint-2: cannot be written" in ended.err[0]
+    assert "is the disk full? The checkpoints before it are kept" in ended.err[0]
+    assert "Traceback" not in ended.err[0]
+    assert len(lines(train(*flags, folder=tmp_path / "out"))) == 3
 
 
 def test_what_matters_is_warned_of(attempt, make_packed, tmp_path):

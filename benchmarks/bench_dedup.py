@@ -78,8 +78,8 @@ def verdict(found: dict[int, int], texts: list[str]) -> None:
 
 def normalised_texts(corpus: Path) -> list[str]:
     from yayi_data.convert import conversation
+    from yayi_data.dedup.fingerprints import compared_text
     from yayi_data.domains import load_registry
-    from yayi_data.prints import compared_text
 
     registry = load_registry()
     return [compared_text(conversation(orjson.loads(r), "alpaca"), registry) for r in corpus.open("rb")]

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from yayi_data import manifest, shard
+from yayi_data import manifest
 from yayi_data.index import INDEX, INDEX_SCHEMA, open_index, write_table
 from yayi_data.manifest import Counts, Ledger, Manifest, ShardFacts, TemplateFacts, TokenizerFacts
 from yayi_data.plan import ORDER_VERSION, pack
+from yayi_data.shard import Shards
+from yayi_data.shard.write import shard_name
 
 SEQ_LEN = 2048
 SHARED = Path(os.environ.get("YAYI_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -154,7 +156,7 @@ def write_synthetic(folder: Path, shards: int = 10_000, rows: int = 1_000) -> No
     facts = []
     for i in range(shards):
         total = int(tokens[i * rows : (i + 1) * rows].sum())
-        facts.append(ShardFacts(shard.shard_name(i), rows, total, total // 2, 4 * total, "0" * 64))
+        facts.append(ShardFacts(shard_name(i), rows, total, total // 2, 4 * total, "0" * 64))
         with (folder / facts[-1].file).open("wb") as file:
             file.truncate(4 * total)
     written = Manifest(
@@ -179,7 +181,7 @@ def start_at_scale(folder: Path) -> None:
     begun = time.perf_counter()
     opened = manifest.load(folder)
     loaded = time.perf_counter()
-    shard.Shards(folder, opened)
+    Shards(folder, opened)
     sized = time.perf_counter()
     index = open_index(folder, opened)
     indexed = time.perf_counter()

@@ -363,7 +363,7 @@ def forget() -> None:
     """Forget the connections, which are to the server and with the credentials of another test."""
     import fsspec
 
-    from yayi_data.remote import s3_client
+    from yayi_data.remote.files import s3_client
 
     s3_client.cache_clear()
     for known in {"s3", "http"} & set(fsspec.registry):

@@ -22,7 +22,7 @@ class AtomicFile(io.RawIOBase):
     `bytes` and `sha256` tell what was written, without reading it again. The temporary name is this writer's
     own, so two processes that write the same file do not disturb each other. The content is on the disk
     before the name is, unless the file is not `lasting`: one that may be lost with the machine's power, since
-    whoever reads it checks its hash. `fsync_folder` makes the name last. What is there already and is no file
+    whoever reads it checks its hash. `fsync_path` makes the name last. What is there already and is no file
     (a pipe, /dev/null) is written to as it is. A full disk, a missing folder or a read-only one raises
     YayiError.
     """
@@ -87,12 +87,12 @@ def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
     with AtomicFile(path, lasting=lasting) as file:
         file.write(data)
     if lasting:
-        fsync_folder(path.parent)
+        fsync_path(path.parent)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make the names in `folder` (new files, renames) survive a crash of the machine."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync_path(path: Path) -> None:
+    """Make a file's bytes, or the names in a folder (new files, renames), survive a crash of the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,15 +1,9 @@
-"""What both command lines share: safe text, one way to end, talk on stderr."""
+"""Text that is safe to show, and talk on stderr."""
 
 import json
-import os
 import re
 import sys
-from collections.abc import Callable
 from functools import cache
-
-import typer
-
-from yayi_data.errors import YayiError
 
 # C0 and C1 controls, line and paragraph separators, bidirectional and zero-width controls, lone surrogates,
 # blanks that look like none, tags and variation selectors, which hide text. One U+FE0E or U+FE0F behind a
@@ -19,8 +13,6 @@ UNSAFE = re.compile(
     "\u115f\u1160\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\ufffe\uffff\U000e0000-\U000e0fff]"
     "|(?<![\u0023-\U0001faff])[\ufe0e\ufe0f]|(?<=[\ufe0e\ufe0f])[\ufe0e\ufe0f]"
 )
-
-_INTERRUPTED = 130
 
 
 def visible(text: str) -> str:
@@ -66,51 +58,3 @@ def say(message: str) -> None:
 def on_terminal() -> bool:
     """Tell whether stderr is a terminal, where colour and progress belong."""
     return sys.stderr.isatty()
-
-
-def run(command: Callable[[], object], *, debug: bool) -> int:
-    """Run a command and return its exit code; an expected failure becomes one line on stderr unless `debug`.
-
-    The codes: 0 or what the command returns, 1 and 2 as the error says, 130 interrupted, and 141, as a shell
-    reports a broken pipe, when the reader of our stdout has gone (`| head`).
-    """
-    for stream in ("stdin", "stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by whoever called us
-            setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115, PTH123 - as long as the process
-    try:
-        result = command()
-        sys.stdout.flush()
-    except SystemExit as ended:
-        if not isinstance(ended.__context__, BrokenPipeError):
-            raise
-        return _told(ended.__context__)  # which typer makes an exit code of 1 of
-    except (YayiError, typer.TyperException, OSError, KeyboardInterrupt, typer.Abort) as error:
-        if debug:
-            raise
-        return _told(error)
-    if result == _INTERRUPTED:
-        say("interrupted")  # typer turned Ctrl-C into this code, and says nothing
-    return result if isinstance(result, int) else 0
-
-
-def _told(error: BaseException) -> int:
-    """Say in one line what ended the command and return the exit code for it."""
-    match error:
-        case YayiError():
-            say(f"error: {error}")
-            return error.exit_code
-        case typer.TyperException():
-            context = getattr(error, "ctx", None)
-            hint = f"; see {context.command_path} --help" if context else ""
-            say(f"error: {error.format_message().rstrip('.')}{hint}")
-            return 2
-        case BrokenPipeError():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
-        case OSError():
-            place = f"{error.filename}: " if error.filename else ""
-            say(f"error: {place}{error.strerror or error}")
-            return 2
-        case _:
-            say("interrupted")
-            return _INTERRUPTED

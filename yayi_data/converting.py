@@ -7,14 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Literal, cast
 
-from yayi_data.atomic import AtomicFile, fsync_folder, refuse_output
+from yayi_data.atomic import AtomicFile, fsync_path, refuse_output
 from yayi_data.console import one_line, say
 from yayi_data.convert import conversation, value
 from yayi_data.domains import load_registry
 from yayi_data.errors import ConversionError, DataError, YayiError
 from yayi_data.read import Source, chunks_of, open_sources, partitions
 from yayi_data.recordfiles import WRITERS
-from yayi_data.remote import bare
+from yayi_data.remote.urls import bare
 from yayi_data.schema import TURNS, members
 from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import RuleSet, check, detect
@@ -104,7 +104,7 @@ def convert_files(options: ConvertOptions) -> Ledger:
             raise DataError(
                 f"{', '.join(map(bare, options.paths))}: no record is left to write{_reasons(ledger)}"
             )
-    fsync_folder(options.output.parent)
+    fsync_path(options.output.parent)
     return ledger
 
 

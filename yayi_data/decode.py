@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from yayi_data.shard import Row
+from yayi_data.shard.columns import Row
 from yayi_data.template import Template, cut
 from yayi_data.tokenizer import Tokenizer
 from yayi_data.types import Conversation, Role, Turn

@@ -12,17 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from yayi_data.atomic import AtomicFile, fsync_folder, refuse_output, write_atomically
+from yayi_data.atomic import AtomicFile, fsync_path, refuse_output, write_atomically
 from yayi_data.convert import value
 from yayi_data.decode import Decoder
 from yayi_data.encode import encode
 from yayi_data.errors import ConversionError, DataError, YayiError
+from yayi_data.finish import TOKENIZER
 from yayi_data.manifest import Manifest, load
-from yayi_data.pipeline import TOKENIZER
 from yayi_data.progress import Progress
 from yayi_data.recordfiles import WRITERS
 from yayi_data.render import render
-from yayi_data.shard import LABELS, SCHEMA, Row, Shard, datasets_files, open_shard
+from yayi_data.shard import Shard, open_shard
+from yayi_data.shard.columns import LABELS, SCHEMA, Row
+from yayi_data.shard.datasets import datasets_files
 from yayi_data.template import load_template
 from yayi_data.tokenizer import Tokenizer, load_tokenizer
 from yayi_data.types import Conversation
@@ -75,7 +77,7 @@ def export(folder: Path, form: str, output: Path) -> Exported:
     packed = _Packed(folder)
     output.parent.mkdir(parents=True, exist_ok=True)
     exported = EXPORTS[form](packed, output)
-    fsync_folder(output.parent)
+    fsync_path(output.parent)
     return exported
 
 

@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from os import fsync
 from pathlib import Path
 from typing import NamedTuple
 
 from yayi_data import manifest
-from yayi_data.atomic import write_atomically, writing
+from yayi_data.atomic import fsync_path, write_atomically, writing
 from yayi_data.errors import DataError
 from yayi_data.index import INDEX, domain_counts, merge_index, read_index
 from yayi_data.manifest import MANIFEST, FileFacts, Ledger, Manifest
 from yayi_data.partition import Unit, drops_file
-from yayi_data.remote import bare
-from yayi_data.shard import datasets_files, index_part
+from yayi_data.remote.urls import bare
+from yayi_data.shard.datasets import datasets_files
+from yayi_data.shard.write import index_part
 from yayi_data.tokenizer import Tokenizer
 
 TOKENIZER = "tokenizer"
@@ -34,8 +34,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> list[FileFacts]:
         (folder / TOKENIZER).mkdir(exist_ok=True)
         tokenizer.write(folder / TOKENIZER)
         for path in (folder / TOKENIZER).iterdir():
-            with path.open("rb") as file:
-                fsync(file)
+            fsync_path(path)
     return [manifest.file_facts(folder, f"{TOKENIZER}/{name}") for name in tokenizer.files]
 
 

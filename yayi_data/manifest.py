@@ -13,8 +13,7 @@ import jsonschema_rs
 import orjson
 
 from yayi_data import __version__
-from yayi_data.atomic import fsync_folder as fsync_folder
-from yayi_data.atomic import write_atomically as write_atomically
+from yayi_data.atomic import write_atomically
 from yayi_data.errors import DataError, YayiError
 from yayi_data.schema import load_schema
 

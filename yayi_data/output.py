@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from yayi_data.atomic import TEMPORARY, fsync_folder, writing
+from yayi_data.atomic import TEMPORARY, fsync_path, writing
 from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, Manifest, load
@@ -156,7 +156,7 @@ def publish(output: Path, *, overwrite: bool) -> None:
     if output.exists():
         output.replace(replaced)
     beside(output, ".partial").replace(output)
-    fsync_folder(output.parent)
+    fsync_path(output.parent)
     beside(output, ".partial.key").unlink()
     _remove(replaced)
 

@@ -22,7 +22,8 @@ from yayi_data.output import UNIT
 from yayi_data.read import chunks
 from yayi_data.render import parts
 from yayi_data.rows import Job, Ledger, Tools, draft_chunk, kept_rows
-from yayi_data.shard import Rows, index_part, write_shard
+from yayi_data.shard.columns import Rows
+from yayi_data.shard.write import index_part, write_shard
 from yayi_data.template import Template, load_template
 from yayi_data.tokenizer import Engine, load_tokenizer
 from yayi_data.unchanged import ChangedError

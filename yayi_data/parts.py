@@ -24,8 +24,8 @@ from yayi_data.output import UNIT, beside, claim, locked, publish, real, refuse_
 from yayi_data.partition import Unit, finished, holds, no_collection, unit_file
 from yayi_data.pipeline import Packed, PackOptions, Prepared, key_of, open_inputs, prepare, run_jobs
 from yayi_data.progress import Progress
-from yayi_data.remote import bare
-from yayi_data.shard import shard_name
+from yayi_data.remote.urls import bare
+from yayi_data.shard.write import shard_name
 from yayi_data.unchanged import ChangedError, unchanged
 
 _CLAIM_SECONDS = 60.0  # a claim takes less than one; whoever holds the lock for longer packs or merges

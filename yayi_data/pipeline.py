@@ -17,9 +17,7 @@ from typing import Literal, NamedTuple
 
 from yayi_data import runner
 from yayi_data.domains import Registry, load_registry
-from yayi_data.finish import DROPPED as DROPPED
-from yayi_data.finish import TOKENIZER as TOKENIZER
-from yayi_data.finish import Limits, finish, refuse_losses, write_tokenizer
+from yayi_data.finish import TOKENIZER, Limits, finish, refuse_losses, write_tokenizer
 from yayi_data.manifest import Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
 from yayi_data.output import (
     beside,

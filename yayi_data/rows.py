@@ -14,7 +14,8 @@ from yayi_data.encode import Encoded, ReservedIdError, encode
 from yayi_data.errors import ConversionError, DataError
 from yayi_data.read import Partition, Source
 from yayi_data.render import render
-from yayi_data.shard import Rows, shard_name
+from yayi_data.shard.columns import Rows
+from yayi_data.shard.write import shard_name
 from yayi_data.template import Rendered, Template, TrainOn
 from yayi_data.tokenizer import Tokenizer
 from yayi_data.truncate import truncate

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 import jsonschema_rs
 
-DIALECTS = ("alpaca", "multi-turn", "sharegpt", "messages")
-
 TURNS = {"multi-turn": "conversations", "sharegpt": "conversations", "messages": "messages"}
 """The member that holds a record's turns."""
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from yayi_data.checking import ValidateOptions
 from yayi_data.errors import YayiError
-from yayi_data.schema import DIALECTS
-from yayi_data.types import Severity
+from yayi_data.types import DIALECTS, Severity
 from yayi_data.validate.ruleset import selected
 
 _TYPES: dict[str, type | tuple[type, ...]] = {

@@ -8,9 +8,10 @@ if TYPE_CHECKING:  # rich is slow to import, and JSON needs none of it
     from rich.text import Text
 
 from yayi_data.console import json_text, one_line, say
+from yayi_data.finish import DROPPED
 from yayi_data.manifest import Ledger, Manifest
 from yayi_data.parts import PackedPart
-from yayi_data.pipeline import DROPPED, Packed
+from yayi_data.pipeline import Packed
 
 
 def summary(manifest: Manifest) -> dict[str, Any]:

@@ -202,14 +202,9 @@ def _name(token: str | Json | None) -> str:
 
 def _read(path: Path) -> Json:
     try:
-        content = orjson.loads(path.read_bytes())
-    except ValueError as error:
-        raise YayiError(f"{path}: not valid JSON: {one_line(str(error))}") from error
+        return tokenizer_json.read_object(path)
     except OSError as error:
         raise YayiError(f"{path}: cannot read the tokenizer: {error.strerror}") from error
-    if not isinstance(content, dict):
-        raise YayiError(f"{path}: found a JSON {type(content).__name__}, expected an object")
-    return content
 
 
 def _find(path_or_id: str) -> Path:

@@ -3,15 +3,30 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 
+from yayi_data.console import one_line
+from yayi_data.errors import YayiError
+
 Json = dict[str, Any]
 
 _FLAGS = {"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special"}
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+def read_object(path: Path) -> Json:
+    """Return the object of a JSON file; YayiError where it holds anything else."""
+    try:
+        content = orjson.loads(path.read_bytes())
+    except ValueError as error:
+        raise YayiError(f"{path}: not valid JSON: {one_line(str(error))}") from error
+    if not isinstance(content, dict):
+        raise YayiError(f"{path}: found a JSON {type(content).__name__}, expected an object")
+    return content
 
 
 def vocabulary(model: Json) -> dict[str, int]:

@@ -6,7 +6,11 @@ What is made once per record is a NamedTuple, which costs a quarter of a frozen 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
+
+Dialect = Literal["alpaca", "multi-turn", "sharegpt", "messages"]
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
+"""The shapes of records; each has a schema, and a row of two functions in `yayi_data.convert`."""
 
 Role = Literal["user", "assistant", "tool_call", "tool_result"]
 """Who speaks in a turn, in the field's standard terms; each dialect maps its own names to these."""
@@ -68,7 +72,7 @@ class Chunk:
 
     source: int
     number: int
-    lines: list[int]
+    lines: Sequence[int]
     starts: list[int]
     raws: Sequence[bytes]
     problems: list[Problem] = field(default_factory=list)

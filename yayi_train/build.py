@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from yayi_data.atomic import fsync_folder
+from yayi_data.atomic import fsync_path
 from yayi_data.console import say
 from yayi_train import attention, checkpoint, lora, metrics
 from yayi_train.checkpoint import Checkpoint
@@ -78,6 +78,6 @@ def export(trainee: Trainee, vocabulary: Vocabulary) -> None:
                 save_final(engine.module, partial, tokenizer, state)
             fsync_files(partial)
             partial.rename(final)
-            fsync_folder(start.folder)
+            fsync_path(start.folder)
         say(f"the {'adapter' if adapter else 'model'} is in {final}")
     dist.barrier()

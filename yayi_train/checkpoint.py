@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from yayi_data.atomic import fsync_folder
+from yayi_data.atomic import fsync_path
 from yayi_data.console import one_line, say
 from yayi_data.errors import YayiError
 from yayi_train.folders import fsync_files
@@ -92,7 +92,7 @@ def _publish(partial: Path, checkpoint: Checkpoint) -> None:
     fsync_files(partial)
     shutil.rmtree(checkpoint.path, ignore_errors=True)  # one that is there was found damaged
     partial.rename(checkpoint.path)
-    fsync_folder(checkpoint.path.parent)
+    fsync_path(checkpoint.path.parent)
 
 
 def _files(folder: Path) -> list[Path]:

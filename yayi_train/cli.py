@@ -4,7 +4,6 @@ Nothing heavy is imported before a command needs it, so that `--help` and usage 
 """
 
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,42 +11,21 @@ from typing import Annotated
 import orjson
 import typer
 
-from yayi_data import __version__
-from yayi_data.console import run as run_command
+from yayi_data.command import call, command_line, run_main
 from yayi_data.console import shown_json
 from yayi_data.errors import YayiError
 from yayi_train.cli_model import generate, merge, prepare
 from yayi_train.flags import Flags, as_command
 from yayi_train.ranks import local_rank
 
-app = typer.Typer(
-    name="yayi-train",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"yayi-train {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks, before or after the command.")
-    ] = False,
-) -> None:
+app = command_line(
+    "yayi-train",
     """Fine-tune chat models on what `yayi-data pack` wrote, with DeepSpeed.
 
     Several processes: deepspeed --num_gpus N --module yayi_train FLAGS, the flags being those of `run`.
     Exit codes: 0 done, 1 findings in the data, 2 wrong usage or environment, 130 interrupted.
-    """
+    """,
+)
 
 
 def _run(flags: Flags) -> None:
@@ -117,10 +95,7 @@ def trace(
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    arguments = _run_first(arguments) or ["--help"]
-    sys.exit(run_command(lambda: _one_voice(arguments, debug=debug), debug=debug))
+    run_main(_one_voice)
 
 
 def _run_first(arguments: list[str]) -> list[str]:
@@ -135,10 +110,10 @@ def _run_first(arguments: list[str]) -> list[str]:
     return rest
 
 
-def _one_voice(arguments: list[str], *, debug: bool) -> object:
+def _one_voice(arguments: list[str], debug: bool) -> object:
     """Run a command; where several processes of a node meet the same error, the first one tells it."""
     try:
-        return app(arguments, prog_name="yayi-train", standalone_mode=False)
+        return call(app, _run_first(arguments))
     except (YayiError, typer.TyperException):
         if local_rank() and not debug:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from yayi_data.remote import local_path
+from yayi_data.remote.urls import local_path
 
 _OF_RAW_DATA = "Of raw --data-path: "
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from yayi_data.atomic import fsync_folder
+from yayi_data.atomic import fsync_path
 from yayi_data.errors import YayiError
 
 
@@ -35,6 +35,5 @@ def fsync_files(folder: Path) -> None:
     """Bring a folder's files to the disk, and then the list of them."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    fsync_folder(folder)
+            fsync_path(path)
+    fsync_path(folder)

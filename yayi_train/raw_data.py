@@ -12,8 +12,8 @@ from filelock import FileLock
 from yayi_data.console import say
 from yayi_data.errors import YayiError
 from yayi_data.manifest import MANIFEST
-from yayi_data.mirror import open_mirror
-from yayi_data.remote import bare, is_s3, is_url
+from yayi_data.remote.mirror import open_mirror
+from yayi_data.remote.urls import bare, is_s3, is_url
 from yayi_train.config import Config
 
 
@@ -56,7 +56,8 @@ def _leave_nothing(lock_file: Path, *folders: Path) -> None:
 
 
 def _pack(config: Config, folder: Path) -> None:
-    from yayi_data.pipeline import DROPPED, PackOptions, pack
+    from yayi_data.finish import DROPPED
+    from yayi_data.pipeline import PackOptions, pack
     from yayi_data.summary import hints
 
     given = asdict(config.pack)

@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 from filelock import FileLock, Timeout
 
+from yayi_data.atomic import write_atomically
 from yayi_data.errors import YayiError
-from yayi_data.manifest import write_atomically
 from yayi_train.config import Config, from_dict, same_run
 from yayi_train.data import Layout
 

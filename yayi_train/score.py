@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from yayi_data.console import one_line
 from yayi_data.errors import DataError
-from yayi_data.mirror import packed_at
+from yayi_data.remote.mirror import packed_at
 from yayi_train import attention
 from yayi_train.config import DataConfig
 from yayi_train.data import open_corpus, rows_of

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yayi_data.errors import YayiError
-from yayi_data.mirror import is_mirror
-from yayi_data.remote import bare
+from yayi_data.remote.mirror import is_mirror
+from yayi_data.remote.urls import bare
 from yayi_train import raw_data
 from yayi_train.config import Config
 from yayi_train.data import Corpus, Layout, Order, open_corpus

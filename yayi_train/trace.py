@@ -5,7 +5,7 @@ from typing import Any
 
 from yayi_data.console import one_line
 from yayi_data.errors import DataError, YayiError
-from yayi_data.mirror import packed_at
+from yayi_data.remote.mirror import packed_at
 from yayi_train.data import Order, open_corpus, passes, place_of
 from yayi_train.run_folder import RUN, read_run
 

@@ -42,7 +42,7 @@ def written_vocabulary(folder: Path) -> Vocabulary | None:
     if not path.is_file():
         return None
     try:
-        vocabulary = Vocabulary(**_object(path))
+        vocabulary = Vocabulary(**tokenizer_json.read_object(path))
     except TypeError as error:
         raise YayiError(f"{path}: not what yayi-train wrote: {one_line(str(error))}") from error
     fault = _fault(vocabulary, id_count(read_tokenizer(folder)))
@@ -112,7 +112,7 @@ def added_ids(before: dict[str, Any], after: dict[str, Any]) -> list[int]:
 def read_tokenizer(folder: Path) -> dict[str, Any]:
     """Return the parsed tokenizer.json of a folder."""
     try:
-        return _object(folder / "tokenizer.json")
+        return tokenizer_json.read_object(folder / "tokenizer.json")
     except OSError as error:
         raise YayiError(
             f"{folder}: no tokenizer.json there, and a model's ids mean nothing without it"
@@ -122,17 +122,7 @@ def read_tokenizer(folder: Path) -> dict[str, Any]:
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:
     """Return the parsed tokenizer_config.json of a folder, empty where there is none."""
     path = folder / "tokenizer_config.json"
-    return _object(path) if path.is_file() else {}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = orjson.loads(path.read_bytes())
-    except ValueError as error:
-        raise YayiError(f"{path}: not valid JSON: {one_line(str(error))}") from error
-    if not isinstance(content, dict):
-        raise YayiError(f"{path}: found a JSON {type(content).__name__}, expected an object")
-    return content
+    return tokenizer_json.read_object(path) if path.is_file() else {}
 
 
 _PARTS: dict[str, Callable[[dict[str, Any]], Any]] = {

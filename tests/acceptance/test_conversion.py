@@ -6,9 +6,9 @@ from typing import Any
 import datasets
 import pytest
 
-from yayi_data.convert import DIALECTS
 from yayi_data.converting import ConvertOptions, convert_files
 from yayi_data.pipeline import PackOptions, pack
+from yayi_data.types import DIALECTS
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 COLUMNS = ["input_ids", "assistant_masks", "domain"]

@@ -3,9 +3,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yayi_data.convert import DIALECTS, conversation, value
+from yayi_data.convert import conversation, value
 from yayi_data.schema import accepts
-from yayi_data.types import Conversation, Role, Turn
+from yayi_data.types import DIALECTS, Conversation, Role, Turn
 from yayi_data.validate.turns import in_order
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20) | st.sampled_from(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yayi_data.dedup import DedupOptions, dedup
-from yayi_data.near import normalised
+from yayi_data.dedup.similarity import normalised
 
 WORDS = ["一二三四五六", "七八九十", "abcde", "ＡＢＣＤＥ", " ", "x", "𠀀𠀁𠀂", "\u3000", "!"]
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map("".join).filter(str.strip)

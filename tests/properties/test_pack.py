@@ -18,7 +18,8 @@ from yayi_data.index import open_index
 from yayi_data.manifest import Manifest
 from yayi_data.pipeline import PackOptions
 from yayi_data.read import sources
-from yayi_data.shard import Row, Shards
+from yayi_data.shard import Shards
+from yayi_data.shard.columns import Row
 from yayi_data.verify import verify
 
 FAMILIES = ["byte_level", "bloom", "spelled_control"]

@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yayi_data import shard
 from yayi_data.index import merge_index, read_index
-from yayi_data.shard import Rows, Shard, index_part, write_shard
+from yayi_data.shard import Shard, write
+from yayi_data.shard.columns import Rows
+from yayi_data.shard.write import index_part, write_shard
 
 lengths = st.lists(st.integers(0, 30), max_size=40)
 words = st.sampled_from(["general", "金融", "", "舆情 分析"])
@@ -50,7 +51,7 @@ def cut(rows: Rows, borders: list[int]) -> list[Rows]:
 
 
 def small_batches() -> AbstractContextManager[object]:
-    return mock.patch.multiple(shard, BATCH_ROWS=7, BATCH_TOKENS=50)
+    return mock.patch.multiple(write, BATCH_ROWS=7, BATCH_TOKENS=50)
 
 
 @settings(deadline=None, max_examples=50)  # it writes files

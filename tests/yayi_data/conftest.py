@@ -4,9 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yayi_data import manifest, shard
+from yayi_data import manifest
+from yayi_data.atomic import write_atomically
+from yayi_data.index import domain_counts, merge_index, read_index
 from yayi_data.manifest import Ledger, Manifest, SourceFacts, TemplateFacts, TokenizerFacts
-from yayi_data.shard import Rows
+from yayi_data.shard.columns import Rows
+from yayi_data.shard.datasets import datasets_files
+from yayi_data.shard.write import index_part, shard_name, write_shard
 
 FOLDER_FILES = ("index.arrow", "dataset_info.json", "state.json", "dropped.jsonl", "tokenizer/tokenizer.json")
 
@@ -34,19 +38,19 @@ def made_up(n: int, seed: int = 0, source: int = 0) -> Rows:
 
 def write_folder(folder: Path, shards: list[Rows]) -> Manifest:
     """Write a packed folder of made-up content, as pack would."""
-    names = [shard.shard_name(i) for i in range(len(shards))]
+    names = [shard_name(i) for i in range(len(shards))]
     facts = [
-        shard.write_shard(folder / name, [rows] if len(rows) else [])
+        write_shard(folder / name, [rows] if len(rows) else [])
         for name, rows in zip(names, shards, strict=True)
     ]
-    parts = [shard.index_part(folder / name) for name in names]
-    shard.merge_index(parts, folder / "index.arrow")
+    parts = [index_part(folder / name) for name in names]
+    merge_index(parts, folder / "index.arrow")
     for part in parts:
         part.unlink()
     (folder / "tokenizer").mkdir()
     beside = {"dropped.jsonl": b'{"reason": "long"}\n', "tokenizer/tokenizer.json": b'{"model": {}}'}
-    for name, data in {**shard.datasets_files(facts), **beside}.items():
-        manifest.write_atomically(folder / name, data)
+    for name, data in {**datasets_files(facts), **beside}.items():
+        write_atomically(folder / name, data)
     rows = sum(f.rows for f in facts)
     written = Manifest(
         sources=[SourceFacts("a.jsonl", 10, "0" * 64, rows + 1, "alpaca")],
@@ -54,7 +58,7 @@ def write_folder(folder: Path, shards: list[Rows]) -> Manifest:
         template=TemplateFacts("yayi", "1" * 64),
         tokenizer=TokenizerFacts("f" * 16, {"<|End|>": 999}, 1000),
         ledger=Ledger(rows + 1, rows, {"long": 1}),
-        domains=shard.domain_counts(shard.read_index(folder / "index.arrow")),
+        domains=domain_counts(read_index(folder / "index.arrow")),
         rows=rows,
         tokens=sum(f.tokens for f in facts),
         supervised_tokens=sum(f.supervised_tokens for f in facts),

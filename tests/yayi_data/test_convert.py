@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from yayi_data.convert import DIALECTS, FROM, TO, conversation, value
+from yayi_data.convert import FROM, TO, conversation, value
 from yayi_data.errors import ConversionError
-from yayi_data.types import Conversation, Turn
+from yayi_data.types import DIALECTS, Conversation, Turn
 
 Value = dict[str, Any]
 CALL = '{"name": "weather", "arguments": {"city": "北京", "degree": 1.50}}'

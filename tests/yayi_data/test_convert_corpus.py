@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from yayi_data.convert import DIALECTS, conversation, value
+from yayi_data.convert import conversation, value
 from yayi_data.converting import ConvertOptions, convert_files
 from yayi_data.errors import ConversionError
+from yayi_data.types import DIALECTS
 
 SHARED = Path(os.environ.get("YAYI_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared"))
 CORPUS = SHARED / "corpus"

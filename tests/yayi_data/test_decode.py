@@ -8,7 +8,7 @@ import pytest
 from yayi_data.decode import Decoder
 from yayi_data.encode import encode
 from yayi_data.render import render
-from yayi_data.shard import Row
+from yayi_data.shard.columns import Row
 from yayi_data.template import FOLDER, TrainOn, load_template
 from yayi_data.tokenizer import Tokenizer
 from yayi_data.types import Conversation, Turn

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from yayi_data.cli import app
 from yayi_data.dedup import DedupOptions, dedup
+from yayi_data.dedup.fingerprints import print_records
 from yayi_data.errors import DataError, YayiError
-from yayi_data.prints import print_records
 
 LONG = "这是一段足够长的回答，用来说明两条记录只差一两个字的时候仍然几乎一样。"
 
@@ -293,8 +293,8 @@ def test_output_does_not_depend_on_workers_or_hash_seeds(
     made = [record(f"问题{i % 700}", f"{i % 650} 号" + LONG[i % 5 :] + str(i % 11)) for i in range(2000)]
     write(tmp_path / "a.jsonl", *made)
     code = (
-        "import sys; from yayi_data import places, prints\n"
-        "places.JOB_BYTES = prints.POOL_BYTES = 50_000\n"
+        "import sys; from yayi_data import places; from yayi_data.dedup import fingerprints\n"
+        "places.JOB_BYTES = fingerprints.POOL_BYTES = 50_000\n"
         "from pathlib import Path; from yayi_data.dedup import *\n"
         "dedup(DedupOptions(('a.jsonl',), Path(sys.argv[1]), workers=int(sys.argv[2])))"
     )

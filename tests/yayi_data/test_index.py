@@ -9,7 +9,8 @@ import pytest
 from yayi_data.errors import DataError, YayiError
 from yayi_data.index import content_hashes, domain_counts, mapped, merge_index, open_index, read_index
 from yayi_data.manifest import Counts, load
-from yayi_data.shard import Rows, index_part, write_shard
+from yayi_data.shard.columns import Rows
+from yayi_data.shard.write import index_part, write_shard
 
 
 def test_the_index_has_one_entry_a_conversation_in_order(packed: Path) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from yayi_data.convert import DIALECTS, conversation, value
+from yayi_data.convert import conversation, value
 from yayi_data.recordfiles import SCHEMAS, WRITERS
-from yayi_data.types import Conversation, Turn
+from yayi_data.types import DIALECTS, Conversation, Turn
 
 ASKED, ANSWERED = Turn("user", "问\n"), Turn("assistant", "答")
 PLAIN = Conversation((ASKED, ANSWERED, ASKED, ANSWERED), "系统")

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from yayi_data import cli, mirror, pipeline
+from yayi_data import cli, pipeline
 from yayi_data.manifest import MANIFEST, load
-from yayi_data.mirror import cache_folder, fetch_shard, packed_at
 from yayi_data.pipeline import PackOptions, pack
+from yayi_data.remote import mirror
+from yayi_data.remote.mirror import cache_folder, fetch_shard, packed_at
 from yayi_data.shard import Shards
 
 DATA = Path(__file__).parents[2] / "data"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from yayi_data.cli import app
-from yayi_data.console import run as run_command
+from yayi_data.command import run as run_command
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import load, write
 from yayi_data.page.html import language, shown, small_percent

@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from yayi_data import shard
 from yayi_data.errors import DataError
 from yayi_data.manifest import load
-from yayi_data.shard import Rows, Shard, Shards, index_part, write_shard
+from yayi_data.shard import Shard, Shards, write
+from yayi_data.shard.columns import Rows
+from yayi_data.shard.datasets import datasets_files
+from yayi_data.shard.write import index_part, write_shard
 
 
 def table_of(path: Path) -> pa.Table:
@@ -77,8 +79,8 @@ def test_rows_of_several_sources_keep_theirs(tmp_path: Path, rows: Callable[...,
 def test_batches_are_bounded_by_rows_and_by_tokens(
     tmp_path: Path, rows: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard, "BATCH_ROWS", 4)
-    monkeypatch.setattr(shard, "BATCH_TOKENS", 10)
+    monkeypatch.setattr(write, "BATCH_ROWS", 4)
+    monkeypatch.setattr(write, "BATCH_TOKENS", 10)
     made = replace(
         rows(9),
         ids=np.arange(21, dtype=np.int32),
@@ -131,7 +133,7 @@ def test_a_changed_shard_is_refused_before_its_first_row(packed: Path) -> None:
 
 def test_a_shard_is_hashed_once(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(shard, "refuse_changed", lambda path, *facts: calls.append(path.name))
+    monkeypatch.setattr("yayi_data.shard.refuse_changed", lambda path, *facts: calls.append(path.name))
     shards = Shards(packed, load(packed))
     for row in range(5):
         shards.row(0, row)
@@ -173,9 +175,9 @@ def test_datasets_opens_the_folder(packed: Path, rows: Callable[..., Rows]) -> N
 
 def test_what_datasets_reads_depends_on_the_shards_alone(packed: Path) -> None:
     facts = load(packed).shards
-    files = shard.datasets_files(facts)
-    assert files == shard.datasets_files(list(facts))
-    assert files["state.json"] != shard.datasets_files(facts[:2])["state.json"]
+    files = datasets_files(facts)
+    assert files == datasets_files(list(facts))
+    assert files["state.json"] != datasets_files(facts[:2])["state.json"]
     assert files["dataset_info.json"] == b"{}\n"
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from yayi_data.manifest import load
-from yayi_data.mirror import packed_at
 from yayi_data.pipeline import PackOptions, pack
+from yayi_data.remote.mirror import packed_at
 from yayi_train.run_folder import read_run
 from yayi_train.trace import trace
 

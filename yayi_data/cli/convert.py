@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from yayi_data.cli.flags import MoreDomains, SourceDialect
 from yayi_data.console import json_text, one_line, say
+from yayi_data.types import Dialect
 
 
 def convert(
@@ -12,14 +14,9 @@ def convert(
         list[str],
         typer.Argument(metavar="PATH...", help="Files, folders, globs, URLs, or -; merged in this order."),
     ],
-    to: Annotated[
-        Literal["alpaca", "multi-turn", "sharegpt", "messages"], typer.Option(help="The dialect to write.")
-    ],
+    to: Annotated[Dialect, typer.Option(help="The dialect to write.")],
     output: Annotated[str, typer.Option(metavar="FILE", help="What to write: .jsonl, .json or .parquet.")],
-    source_dialect: Annotated[
-        Literal["auto", "alpaca", "multi-turn", "sharegpt", "messages"],
-        typer.Option("--from", help="The dialect to read; auto finds it in each file."),
-    ] = "auto",
+    source_dialect: SourceDialect = "auto",
     add_domain: Annotated[
         str | None, typer.Option(metavar="NAME", help="Put this domain's tag before questions without one.")
     ] = None,
@@ -28,7 +25,7 @@ def convert(
         Literal["fail", "drop"],
         typer.Option(help="What to do with a record that has an error or that the target cannot hold."),
     ] = "fail",
-    domains: Annotated[str | None, typer.Option(metavar="FILE", help="More domain tags, in TOML.")] = None,
+    domains: MoreDomains = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> int:
     """Convert between dialects: alpaca, multi-turn, sharegpt, messages. Several inputs become one output.
@@ -38,7 +35,7 @@ def convert(
     Example: yayi-data convert data/*.json --to messages --output all.jsonl
     """
     from yayi_data.converting import ConvertOptions, convert_files
-    from yayi_data.remote import local_path
+    from yayi_data.remote.urls import local_path
 
     target = local_path(output)
     options = ConvertOptions(

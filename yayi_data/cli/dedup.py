@@ -1,11 +1,12 @@
 """`yayi-data dedup`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from yayi_data.remote import local_path
+from yayi_data.cli.flags import MoreDomains, OnProblem, SourceDialect, Workers
+from yayi_data.remote.urls import local_path
 
 
 def dedup(
@@ -34,17 +35,10 @@ def dedup(
     report: Annotated[
         bool, typer.Option("--report", help="Drop nothing: write the ledger to FILE, exit 1 on repeats.")
     ] = False,
-    source_dialect: Annotated[
-        Literal["auto", "alpaca", "multi-turn", "sharegpt", "messages"],
-        typer.Option("--from", help="The dialect to read; auto finds it in each file."),
-    ] = "auto",
-    on_problem: Annotated[
-        Literal["fail", "drop"], typer.Option(help="What to do with a record that has an error.")
-    ] = "fail",
-    domains: Annotated[str | None, typer.Option(metavar="FILE", help="More domain tags, in TOML.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; the output is the same for any number.")
-    ] = None,
+    source_dialect: SourceDialect = "auto",
+    on_problem: OnProblem = "fail",
+    domains: MoreDomains = None,
+    workers: Workers = None,
     max_examples: Annotated[int, typer.Option(min=0, help="Pairs shown of each reason.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> int:
@@ -57,7 +51,7 @@ def dedup(
     """
     from yayi_data.console import json_text
     from yayi_data.dedup import DedupOptions, dedup
-    from yayi_data.pairs import print_deduped
+    from yayi_data.dedup.text import print_deduped
 
     options = DedupOptions(
         paths=tuple(paths),

@@ -28,8 +28,8 @@ def export(
     from yayi_data.console import say
     from yayi_data.errors import YayiError
     from yayi_data.export import export
-    from yayi_data.mirror import packed_at
-    from yayi_data.remote import local_path
+    from yayi_data.remote.mirror import packed_at
+    from yayi_data.remote.urls import local_path
 
     asked = [name for name, on in {"labels": labels, "parquet": parquet, "messages": messages}.items() if on]
     if len(asked) != 1:

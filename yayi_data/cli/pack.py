@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from yayi_data.cli.flags import Inputs, OnProblem
+
 
 def pack(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, URLs, or -.")],
+    paths: Inputs,
     tokenizer: Annotated[
         str, typer.Option(metavar="DIR|ID", help="Folder with a tokenizer.json, or a hub ID.")
     ],
@@ -23,9 +25,7 @@ def pack(
     train_on: Annotated[
         Literal["all", "last"], typer.Option(help="Supervise all replies or the last.")
     ] = "all",
-    on_problem: Annotated[
-        Literal["fail", "drop"], typer.Option(help="What to do with a record that has an error.")
-    ] = "fail",
+    on_problem: OnProblem = "fail",
     max_drop: Annotated[
         float | None, typer.Option(min=0, max=1, help="Fail where a larger share of the records is dropped.")
     ] = None,
@@ -64,10 +64,10 @@ def pack(
     Example: yayi-data pack data/*.json --tokenizer ./YaYi-7B --output packed
     """
     from yayi_data.errors import YayiError
+    from yayi_data.pack_to_url import pack_to, scratch_of
     from yayi_data.pipeline import PackOptions, pack
-    from yayi_data.remote import is_url
+    from yayi_data.remote.urls import is_url
     from yayi_data.summary import print_packed, print_part
-    from yayi_data.upload import pack_to, scratch_of
 
     if partition is not None and is_url(output):
         raise YayiError("--partition packs into a folder that all parts share: give a local --output")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from yayi_data.cli.flags import DialectOrAuto, Inputs, MoreDomains, Workers
+
 if TYPE_CHECKING:
     from yayi_data.checking import ValidateOptions, ValidateResult
 
@@ -17,9 +19,9 @@ _RULES = "RULE,.."
 
 
 def validate(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs, URLs, or -.")],
+    paths: Inputs,
     dialect: Annotated[
-        Literal["auto", "alpaca", "multi-turn", "sharegpt", "messages"] | None,
+        DialectOrAuto | None,
         typer.Option(help="The dialect of the records; auto finds it in each file."),
     ] = None,
     report: Annotated[Format, typer.Option("--format", help="How the problems are shown.")] = "text",
@@ -38,13 +40,11 @@ def validate(
         int | None, typer.Option(min=1, help="Problems shown of each rule; text and github: 10, else all.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N records of each file.")] = None,
-    domains: Annotated[str | None, typer.Option(metavar="FILE", help="More domain tags, in TOML.")] = None,
+    domains: MoreDomains = None,
     template: Annotated[
         str | None, typer.Option(metavar="NAME|FILE.toml", help="Whose control tokens texts must not hold.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; the output is the same for any number.")
-    ] = None,
+    workers: Workers = None,
 ) -> int:
     """Check every record: JSON, encoding, schema, roles, tags, duplicates; each problem at its exact place.
 
@@ -56,7 +56,7 @@ def validate(
     from yayi_data.atomic import refuse_output
     from yayi_data.checking import ValidateOptions
     from yayi_data.read import open_sources
-    from yayi_data.remote import local_path
+    from yayi_data.remote.urls import local_path
     from yayi_data.settings import load_settings
 
     target = local_path(output) if output else None

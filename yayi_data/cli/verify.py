@@ -17,8 +17,8 @@ def verify(
     """
     from tempfile import TemporaryDirectory
 
-    from yayi_data.mirror import download, scratch_folder
-    from yayi_data.remote import bare, is_url
+    from yayi_data.remote.mirror import download, scratch_folder
+    from yayi_data.remote.urls import bare, is_url
 
     if not is_url(folder):
         return _verify(Path(folder), str(Path(folder)))

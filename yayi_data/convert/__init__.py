@@ -7,15 +7,12 @@ docs/formats.md says what each dialect holds.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 from yayi_data.convert.messages import from_messages, to_messages, trained
 from yayi_data.convert.toolcalls import tools_text
 from yayi_data.errors import ConversionError
 from yayi_data.types import Conversation, Role, Turn
-
-Dialect = Literal["alpaca", "multi-turn", "sharegpt", "messages"]
-DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
 Value = dict[str, Any]
 

@@ -15,7 +15,8 @@ from yayi_data.diff.match import Hashes, Keys, Numbers, match
 from yayi_data.diff.result import Counts, Difference, Example, Fact
 from yayi_data.index import INDEX, Index, open_index
 from yayi_data.manifest import Manifest, load, read_listed
-from yayi_data.shard import RowFacts, Shard, Shards
+from yayi_data.shard import Shard, Shards
+from yayi_data.shard.columns import RowFacts
 from yayi_data.verify import refuse_unsound
 
 _LEAD = 24  # tokens shown before the first supervised one

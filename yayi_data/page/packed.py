@@ -13,6 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from yayi_data import plan
+from yayi_data.finish import DROPPED
 from yayi_data.index import Index, open_index
 from yayi_data.lengths import length_bins
 from yayi_data.manifest import Counts, Manifest, load, read_listed
@@ -20,7 +21,6 @@ from yayi_data.page.charts import Bar, Chart, Mark, histogram, share_bar
 from yayi_data.page.problems import Place, Problems
 from yayi_data.page.samples import Sample, samples
 from yayi_data.page.svg import Axis
-from yayi_data.pipeline import DROPPED
 from yayi_data.verify import refuse_unsound
 
 SEQ_LENS = (512, 1024, 2048, 4096, 8192)

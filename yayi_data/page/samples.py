@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from yayi_data import plan
 from yayi_data.decode import Decoder
 from yayi_data.detokenize import Span, spans
+from yayi_data.finish import TOKENIZER
 from yayi_data.index import Index
 from yayi_data.manifest import Manifest, read_listed
-from yayi_data.pipeline import TOKENIZER
-from yayi_data.shard import Row, Shards
+from yayi_data.shard import Shards
+from yayi_data.shard.columns import Row
 from yayi_data.template import load_template
 from yayi_data.tokenizer import load_tokenizer
 

@@ -16,7 +16,7 @@ from yayi_data.errors import YayiError
 from yayi_data.read.buffer import Place
 from yayi_data.read.records import record_chunks
 from yayi_data.read.sources import DamagedStreamError, Source, blocks, open_sources, stored_blocks, unpacked
-from yayi_data.remote import is_url
+from yayi_data.remote.urls import is_url
 from yayi_data.types import Chunk
 
 __all__ = ["Partition", "Source", "SourceFacts", "chunks", "chunks_of", "open_sources", "partitions"]

@@ -6,7 +6,9 @@ from pathlib import Path
 import orjson
 
 from yayi_data.errors import YayiError
-from yayi_data.remote import bare, filesystem, is_url, reaching, split_url
+from yayi_data.remote.failures import reaching
+from yayi_data.remote.files import filesystem
+from yayi_data.remote.urls import bare, is_url, split_url
 
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".json.zst", ".jsonl.zst", ".parquet")
 _WANTED = ".json, .jsonl (.gz and .zst included) or .parquet"

@@ -14,7 +14,8 @@ from typing import BinaryIO, Literal, Protocol, cast
 from yayi_data.errors import YayiError
 from yayi_data.read.columnar import MAGIC, DamagedTableError, Layout, json_lines
 from yayi_data.read.inputs import expand
-from yayi_data.remote import RemoteFile, bare, is_url
+from yayi_data.remote.files import RemoteFile
+from yayi_data.remote.urls import bare, is_url
 
 BLOCK_BYTES = 1 << 19
 """Bytes read at a time; parsing is fastest while a block and what it becomes stay in the CPU's cache."""

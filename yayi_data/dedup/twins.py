@@ -12,7 +12,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from yayi_data.near import Bands, Grams, Signatures, band_keys, jaccard
+from yayi_data.dedup.similarity import Bands, Grams, Signatures, band_keys, jaccard
 
 EXACT, NEAR, QUESTION = range(3)
 _SIGMAS = 3.0

@@ -18,18 +18,10 @@ from yayi_data.atomic import TEMPORARY, AtomicFile, write_atomically, writing
 from yayi_data.console import one_line, say
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, FileFacts, ShardFacts, parse
-from yayi_data.objects import Objects
-from yayi_data.remote import (
-    RemoteFile,
-    UnreachableError,
-    bare,
-    copy,
-    exists,
-    is_s3,
-    is_url,
-    may_be_prefix,
-    s3_prefix,
-)
+from yayi_data.remote.failures import UnreachableError
+from yayi_data.remote.files import RemoteFile, copy, exists
+from yayi_data.remote.objects import Objects
+from yayi_data.remote.urls import bare, is_s3, is_url, may_be_prefix, s3_prefix
 
 _ORIGIN = ".yayi-origin"
 _LOCKS = ".yayi-locks"

@@ -9,9 +9,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from yayi_data.convert import FROM
+from yayi_data.dedup.similarity import Bands, Signatures, normalised, signatures
 from yayi_data.domains import Registry, load_registry
 from yayi_data.errors import ConversionError, DataError
-from yayi_data.near import Bands, Signatures, normalised, signatures
 from yayi_data.places import Places, joined_places, places_in, size_of
 from yayi_data.read import Partition, chunks
 from yayi_data.runner import run

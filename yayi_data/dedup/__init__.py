@@ -11,17 +11,17 @@ from typing import Literal
 
 import numpy as np
 
-from yayi_data.atomic import fsync_folder, refuse_output
+from yayi_data.atomic import fsync_path, refuse_output
 from yayi_data.console import say
+from yayi_data.dedup.fingerprints import Prints, Reading, compared_text, print_records
+from yayi_data.dedup.outcome import WRITERS, Deduped, Outcome
+from yayi_data.dedup.similarity import HeldGrams, bands_for
+from yayi_data.dedup.twins import Search, find_twins
 from yayi_data.domains import load_registry
 from yayi_data.errors import YayiError
-from yayi_data.kept import WRITERS, Deduped, Outcome
-from yayi_data.near import HeldGrams, bands_for
 from yayi_data.places import Records, size_of, spooled
-from yayi_data.prints import Prints, Reading, compared_text, print_records
 from yayi_data.progress import Progress
 from yayi_data.read import Partition, Source, open_sources
-from yayi_data.twins import Search, find_twins
 from yayi_data.validate import detect
 
 LEDGER = ".dropped.jsonl"
@@ -66,7 +66,7 @@ def dedup(options: DedupOptions) -> Deduped:
             if not result.kept and not options.report:
                 raise result.nothing_left(options.paths)
             outcome.write(ledger, None if options.report else options.output)
-    fsync_folder(options.output.parent)
+    fsync_path(options.output.parent)
     return result
 
 

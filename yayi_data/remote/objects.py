@@ -3,7 +3,9 @@
 import base64
 from pathlib import Path
 
-from yayi_data.remote import filesystem, reaching, s3_prefix
+from yayi_data.remote.failures import reaching
+from yayi_data.remote.files import filesystem
+from yayi_data.remote.urls import s3_prefix
 
 _PART = 50 << 20  # s3fs sends a file in parts from twice as many bytes on
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from yayi_data.console import one_line
 from yayi_data.dedup import DedupOptions, ledger_path
-from yayi_data.kept import REASONS, Deduped, Pair
+from yayi_data.dedup.outcome import REASONS, Deduped, Pair
 from yayi_data.shorten import shortened
 
 

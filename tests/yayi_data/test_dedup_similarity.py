@@ -3,8 +3,8 @@ import random
 import numpy as np
 import pytest
 
-from yayi_data.near import bands_for, grams, jaccard, normalised, signatures
-from yayi_data.twins import Search, find_twins
+from yayi_data.dedup.similarity import bands_for, grams, jaccard, normalised, signatures
+from yayi_data.dedup.twins import Search, find_twins
 
 THRESHOLD = 0.8
 

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from yayi_data.atomic import AtomicFile
+from yayi_data.dedup.fingerprints import Drop
+from yayi_data.dedup.twins import EXACT, NEAR, QUESTION, Twins
 from yayi_data.errors import DataError
 from yayi_data.places import Records
-from yayi_data.prints import Drop
-from yayi_data.twins import EXACT, NEAR, QUESTION, Twins
 
 DUPLICATE = {EXACT: "exact-duplicate", NEAR: "near-duplicate"}
 OVERLAP = {EXACT: "exact-overlap", NEAR: "near-overlap", QUESTION: "question-overlap"}

@@ -21,9 +21,10 @@ from typing import Any
 import orjson
 
 from yayi_data.atomic import fsync_path
-from yayi_data.console import one_line, say
+from yayi_data.console import say
 from yayi_data.errors import YayiError
 from yayi_train.folders import fsync_files
+from yayi_train.quiet import in_brief
 from yayi_train.ranks import rank
 
 STATE, UNIVERSAL, FACTS = "state", "universal", "checkpoint.json"
@@ -78,10 +79,9 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         if of_machine(error):
             raise
-        said = one_line(str(error).partition("\n")[0])
         raise YayiError(
-            f"{path}: cannot be written ({said}); is the disk full? The checkpoints before it are kept, and "
-            "the same command continues from the last one"
+            f"{path}: cannot be written ({in_brief(error)}); is the disk full? The checkpoints before it are "
+            "kept, and the same command continues from the last one"
         ) from error
 
 
@@ -240,10 +240,9 @@ def reading(checkpoint: Checkpoint) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, YayiError) or of_machine(error):
             raise
-        said = one_line(str(error).strip().partition("\n")[0])
         raise YayiError(
             f"{checkpoint.path}: cannot be loaded, its files are damaged or another version's "
-            f"({type(error).__name__}: {said}); remove it to use the one before"
+            f"({type(error).__name__}: {in_brief(error)}); remove it to use the one before"
         ) from error
 
 

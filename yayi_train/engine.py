@@ -12,15 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from yayi_data.console import one_line
 from yayi_data.errors import YayiError
 from yayi_train.config import Config, OptimizerConfig
 from yayi_train.data import Layout
+from yayi_train.quiet import in_brief
 from yayi_train.ranks import complete_environment, local_rank, rank, world_size
 
 NEVER = 10**12
-_LONGEST = 300
-"""Characters of DeepSpeed's own words in a message."""
 
 
 def start_processes() -> torch.device:
@@ -126,9 +124,9 @@ def _accepted() -> Iterator[None]:
     except Exception as error:
         if of_machine(error):
             raise
-        said = one_line(" ".join(str(error).split()))[:_LONGEST]
+        said = f"{type(error).__name__}: {in_brief(error)}"
         raise YayiError(
-            f"--deepspeed: DeepSpeed does not start with this config ({type(error).__name__}: {said}); "
+            f"--deepspeed: DeepSpeed does not start with this config ({said}); "
             "change what it names, or see --debug"
         ) from error
 

@@ -21,6 +21,7 @@ from yayi_data.types import Conversation
 from yayi_train.attention import base_model
 from yayi_train.lora import load_trained
 from yayi_train.model import generation_config, model_folder
+from yayi_train.quiet import in_brief
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -110,8 +111,7 @@ def answer(speaker: Speaker, asked: Conversation, streamer: Any = None) -> Reply
                 streamer=streamer,
             )
     except ValueError as error:
-        reason = one_line(str(error).partition("\n")[0])
-        raise YayiError(f"the model's generation_config.json does not serve: {reason}") from error
+        raise YayiError(f"the model's generation_config.json does not serve: {in_brief(error)}") from error
     new: list[int] = output[0, len(ids) :].tolist()
     ended = new[-1:] == [speaker.tokenizer.control_ids[speaker.template.end]]
     return Reply(speaker.said(new), ended, len(ids), len(new))

@@ -16,6 +16,7 @@ from yayi_data.console import one_line, say
 from yayi_data.errors import YayiError
 from yayi_data.template import load_template
 from yayi_train.attention import attention_choice
+from yayi_train.quiet import in_brief
 from yayi_train.vocabulary import control_names, read_tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "template.toml")
@@ -103,14 +104,20 @@ def whole_files(folder: Path) -> Iterator[None]:
 
 
 def read_config(folder: Path) -> Any:
-    """Return the transformers config of a model folder; YayiError for an adapter's, which has none."""
+    """Return the transformers config of a model folder.
+
+    YayiError for an adapter's folder, which has none, for what transformers reads no config from, whatever it
+    raises over it, and for quantized weights, which can neither be trained nor grown.
+    """
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
         raise YayiError(f"{folder}: is an adapter; `yayi-train merge` makes a model of it and its base")
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = one_line(str(error).partition("\n")[0])
-        raise YayiError(f"{folder}: cannot read its config.json: {reason}") from error
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        raise YayiError(f"{folder}: cannot read its config.json: {in_brief(error)}") from error
+    if getattr(config, "quantization_config", None):
+        raise YayiError(f"{folder}: its weights are quantized; give the model that they were made of")
+    return config
 
 
 def _random(folder: Path, options: dict[str, Any]) -> PreTrainedModel:

@@ -31,16 +31,13 @@ def run(flags: Flags) -> None:
         _say_once(f"{start.folder}: the run is finished; its model is in {start.folder / FINAL}")
         return
     from yayi_train.engine import refuse_unsupported
-    from yayi_train.model import fingerprint, model_folder
     from yayi_train.quiet import quiet_libraries
     from yayi_train.skeleton import refuse_early
 
     quiet_libraries()
     refuse_unsupported(start.config)
     vocabulary = refuse_early(start.config, start.corpus.folder)
-    base = fingerprint(model_folder(start.config.model.path))
-    refuse_other_base(start.folder, start.file, base)
-    start.file.base = base
+    _name_base(start)
     if flags.dry_run:
         _tell_plan(start, vocabulary)
     else:
@@ -50,6 +47,15 @@ def run(flags: Flags) -> None:
 def _say_once(message: str) -> None:
     if rank() == 0:
         say(message)
+
+
+def _name_base(start: Start) -> None:
+    """Note which model the run starts from; YayiError where it started from another."""
+    from yayi_train.model import fingerprint, model_folder
+
+    base = fingerprint(model_folder(start.config.model.path))
+    refuse_other_base(start.folder, start.file, base)
+    start.file.base = base
 
 
 def _tell_plan(start: Start, vocabulary: "Vocabulary") -> None:

@@ -13,6 +13,7 @@ from yayi_train.config import ALL_LINEAR, Config, LoraConfig
 from yayi_train.lora import check_modules
 from yayi_train.loss import check_head
 from yayi_train.model import model_folder, read_config
+from yayi_train.quiet import in_brief
 from yayi_train.vocabulary import Vocabulary, check_tokenizer
 
 
@@ -35,13 +36,13 @@ def refuse_early(config: Config, packed: Path) -> Vocabulary:
 
 def skeleton(folder: Path) -> Any:
     """Return the model of a folder's config.json with no memory behind its parameters."""
+    config = read_config(folder)
     try:
-        config = read_config(folder)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise YayiError(f"--input-model {folder}: its config.json makes no model: {reason}") from None
+    except Exception as error:  # transformers computes with whatever stands there
+        said = f"{type(error).__name__}: {in_brief(error)}"
+        raise YayiError(f"--input-model {folder}: its config.json makes no model: {said}") from error
 
 
 def parameters(config: Config, vocabulary: Vocabulary) -> tuple[int, int]:

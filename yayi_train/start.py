@@ -77,12 +77,16 @@ def decide(flags: Flags) -> Start:
         epoch_steps=order.counted,
     )
     start = Start(folder, file, corpus, order, layout, replaces=there is not None and earlier is None)
-    if config.run.keep_best and not start.evaluates:
-        raise YayiError(
-            f"--keep-best goes by the evaluation loss, and the {len(corpus.test)} conversations of "
-            f"--test-size {config.data.test_size:g} have no supervised token; raise --test-size"
-        )
+    _refuse_unmeasured(start)
     return start
+
+
+def _refuse_unmeasured(start: Start) -> None:
+    if start.config.run.keep_best and not start.evaluates:
+        raise YayiError(
+            f"--keep-best goes by the evaluation loss, and the {len(start.corpus.test)} conversations of "
+            f"--test-size {start.config.data.test_size:g} have no supervised token; raise --test-size"
+        )
 
 
 def _with_absolute_paths(config: Config) -> Config:

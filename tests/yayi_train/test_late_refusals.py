@@ -14,6 +14,7 @@ from yayi_train.deepspeed_file import read_deepspeed
 from yayi_train.flags import Flags
 from yayi_train.model import model_folder
 from yayi_train.resolve import resolve
+from yayi_train.vocabulary import read_tokenizer
 
 DATA = DataConfig(path="", seq_len=512, packing=True, test_size=0, mix={}, domains=[], limit=None)
 
@@ -37,10 +38,30 @@ def test_a_deepspeed_config_that_is_no_json(tmp_path):
         read_deepspeed(str(tmp_path / "ds.json"))
 
 
-def test_a_config_that_makes_no_model(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    with refused(f"--input-model {tmp_path}: its config.json makes no model: "):
-        skeleton.skeleton(tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "t5"}, "--input-model {}: its config.json makes no model: ValueError: "),
+        ({"num_attention_heads": 0}, "{}: cannot read its config.json: "),
+        ({"hidden_size": "x"}, "{}: cannot read its config.json: "),
+        ({"hidden_size": 33}, "{}: cannot read its config.json: "),
+        ({"vocab_size": -5}, "--input-model {}: its config.json makes no model: RuntimeError: "),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "{}: its weights are quantized"),
+    ],
+)
+def test_a_config_that_makes_no_model(make_model, tmp_path, changes, said):
+    base = make_model(tmp_path / "base", **changes)
+    with refused(said.format(base)):
+        skeleton.skeleton(base)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"model": {}}', '{"model": {"vocab": {"a": 0}}, "added_tokens": [{}]}']
+)
+def test_a_tokenizer_that_is_none(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with refused(f"{tmp_path}/tokenizer.json: found no model with a vocabulary"):
+        read_tokenizer(tmp_path)
 
 
 def test_a_model_that_alters_its_logits_is_refused_without_its_weights(make_model, packed, tmp_path):

@@ -36,6 +36,8 @@ def warnings(start: Start, positions: int | None) -> Iterator[str]:
     optimizer, corpus, total = start.config.optimizer, start.corpus, start.file.total_steps
     if optimizer.lr == 0:
         yield "the learning rate is 0, so nothing is learnt"
+    if start.config.lora and start.config.lora.alpha == 0:
+        yield "--lora-alpha is 0, which scales the adapters away: they learn nothing"
     if optimizer.warmup_steps >= total:
         yield (
             f"the warm-up has {optimizer.warmup_steps} steps and the run {total}: "

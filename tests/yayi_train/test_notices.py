@@ -37,6 +37,11 @@ def test_a_usual_run_has_nothing_odd_about_it(starting):
     assert notices.kept_batch(starting()) is None
 
 
+def test_adapters_that_are_scaled_away(starting):
+    assert "--lora-alpha is 0" in said(starting(lora_dim=4, lora_alpha=0.0))
+    assert said(starting(lora_dim=4)) == ""
+
+
 def test_conversations_beyond_the_models_positions_are_counted_and_the_longest_is_named(starting):
     start = starting()
     long = start.corpus.index.tokens > 100

@@ -77,7 +77,7 @@ def _data(flags: Flags) -> DataConfig:
 
 def _pack(flags: Flags) -> PackConfig:
     return PackConfig(
-        template=flags.template or "yayi",
+        template="yayi" if flags.template is None else flags.template,
         max_length=flags.max_length or flags.seq_len,
         on_long=flags.on_long or "drop",
         train_on=flags.train_on or "all",

@@ -23,7 +23,7 @@ from yayi_data.validate.repeats import Hash, Prints, Repeats, prints, stable_has
 from yayi_data.validate.ruleset import REPEAT_RULES, RuleSet, selected
 
 JOB_BYTES = 8 << 20
-POOL_BYTES = 4 * JOB_BYTES
+POOL_BYTES = 8 * JOB_BYTES
 """Less than this one process has done before others have started."""
 
 MOST_KEPT = 100_000

@@ -29,8 +29,8 @@ _SPACE = re.compile(
     + f'("|{"|".join(map(re.escape, WRONG))})'.encode()
 )
 """A text that begins with white space, and either ends there or goes on with a bracket."""
-_HEAD = re.compile(rb'\{\s*"instruction"\s*:\s*"')
-_SPACE_COLON = (b" :", b"\t:", b"\r:", b"\n:")
+_TAG = re.compile(f"{OPEN}([^{OPEN}{CLOSE}\r\n]{{1,99}}){CLOSE}")
+_HEAD = re.compile(rb'\{\s{0,64}"instruction"\s{0,64}:\s{0,64}"')
 
 
 def _table(characters: bytes) -> npt.NDArray[np.bool_]:
@@ -56,11 +56,11 @@ def suspicious(batch: Batch, rules: RuleSet) -> Suspects:
         return Suspects(found, set())
     if batch.dialect in TURNS:
         found.update(i for i, value in enumerate(batch.values) if not in_order(batch.dialect, value))
-    seen = None if mostly_escaped(batch.data) else shapes(batch.data)
+    seen = shapes(batch.data) if rules.warns and not mostly_escaped(batch.data) else None
     if rules.warns:
         found.update(_unknown_members(batch))
         found.update(_in_texts(batch, seen, rules))
-    spaced = len(seen.spaced) > 0 if seen else any(batch.pairs(pair).total() for pair in _SPACE_COLON)
+    spaced = len(seen.spaced) > 0 if seen else _has_spaced_colon(batch)
     return Suspects(found, _repeated_keys(batch, spaced=spaced))
 
 
@@ -93,7 +93,13 @@ def _repeated_keys(batch: Batch, *, spaced: bool) -> set[int]:
     if not spaced and batch.pairs(b'":').total() == sum(least):
         return set()
     doubted = np.flatnonzero(batch.counts(_key_colons(batch)) != np.array(least)).tolist()
-    return {i for i in doubted if _written_keys(batch.record(i)) != _count_keys(batch.values[i])}
+    written = {i: _written_keys(batch.record(i)) for i in doubted}
+    return {i for i in doubted if written[i] > least[i] and written[i] > _count_keys(batch.values[i])}
+
+
+def _has_spaced_colon(batch: Batch) -> bool:
+    """Tell whether a space, or a byte below it, stands before a colon."""
+    return any(bool((numbers - (ord(":") << 8) <= ord(" ")).any()) for numbers in batch.doubles)
 
 
 def _keys_at_least(batch: Batch) -> list[int]:
@@ -193,15 +199,27 @@ def _low_controls(plain: Batch, seen: Shapes) -> Positions:
 # Tags
 
 
-def _tags(plain: Batch, registry: Registry) -> Iterable[int]:
-    """Return records whose brackets are not those of one known tag at the start of the first question."""
+def _tags(plain: Batch, registry: Registry) -> Iterator[int]:
+    """Yield records in which a bracket may be that of a broken, unknown, second or misplaced tag."""
     tagged = _tagged(plain, registry)
     brackets = plain.pairs(b"\x80\x90", 0xFEFF)  # 【 and 】 are E3 80 90 and E3 80 91; others may end alike
-    if brackets.total() == 2 * tagged.sum():  # every bracket belongs to such a tag
-        return ()
+    if brackets.total() == 2 * tagged.sum():  # every bracket belongs to one known tag at the start
+        return
     found = brackets.positions()
     found = found[plain.codes[found - 1] == 0xE3]
-    return np.flatnonzero(plain.counts(found) != 2 * tagged).tolist()
+    asked = FIRST_ASK[plain.dialect]
+    for i in np.flatnonzero(plain.counts(found) != 2 * tagged).tolist():
+        begin = asked(plain.values[i])
+        if tagged[i]:
+            begin = begin[begin.find(CLOSE) + 1 :]
+        names = _TAG.findall(plain.record(i).decode())
+        known = sum(name.strip() in registry.domain_by_wording or "\\" in name for name in names)
+        if (
+            known > tagged[i]
+            or OPEN in begin.lstrip()[:1]
+            or (not tagged[i] and CLOSE in begin.lstrip()[:34])
+        ):
+            yield i
 
 
 def _wrong_brackets(plain: Batch, quotes: Positions) -> Iterator[int]:

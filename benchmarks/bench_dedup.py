@@ -6,6 +6,7 @@ Each contestant is a whole process. datasketch gets what its documentation shows
 same normalised texts into a MinHash of 128 numbers, each queried in a MinHashLSH of threshold 0.8 and
 inserted where nothing was found. Both keep the first; datasketch does not verify what it finds, so we count
 how much of it is below the threshold. Without the corpus, the records are made up, one in ten a near copy.
+At the end the worst case: different records around one long instruction, which are all nearly alike.
 """
 
 import argparse
@@ -41,9 +42,7 @@ def main() -> None:
         print(f"{len(texts):,} records, {corpus.stat().st_size / 1e6:.1f} MB; load {os.getloadavg()[0]:.1f}")
         dropped = Path(folder) / "kept.dropped.jsonl"
         for workers in sorted({1, options.workers}):
-            command = ["-m", "yayi_data.cli", "dedup", str(corpus), "--json"]
-            command += ["--output", str(Path(folder) / "kept.jsonl"), "--workers", str(workers)]
-            told(f"yayi-data dedup, {workers} workers", command)
+            told(f"yayi-data dedup, {workers} workers", dedup_command(corpus, folder, workers))
             ours = {drop["record"]: drop["twin"]["record"] for drop in map(orjson.loads, dropped.open("rb"))}
             verdict(ours, texts)
         theirs = told("datasketch MinHashLSH", [__file__, "--datasketch", str(corpus)])
@@ -53,6 +52,13 @@ def main() -> None:
         pairs = [(i, j) for i, j in found.items() if i not in gone and j not in gone]
         missed = sum(jaccard(texts[i], texts[j]) >= THRESHOLD for i, j in pairs)
         print(f"pairs we kept that datasketch found, near enough: {missed}")
+        worst = one_instruction(Path(folder) / "worst.jsonl")
+        told("yayi-data dedup, worst case", dedup_command(worst, folder, options.workers))
+
+
+def dedup_command(path: Path, folder: str, workers: int) -> list[str]:
+    output = ["--output", str(Path(folder) / "kept.jsonl"), "--json"]
+    return ["-m", "yayi_data.cli", "dedup", str(path), *output, "--workers", str(workers)]
 
 
 def told(name: str, arguments: list[str]) -> str:
@@ -117,6 +123,15 @@ def made_up(path: Path) -> Path:
         texts.append("".join(copied))
     lines = [orjson.dumps({"instruction": text[:20], "output": text[20:]}) for text in texts]
     path.write_bytes(b"\n".join(lines))
+    return path
+
+
+def one_instruction(path: Path) -> Path:
+    pick = random.Random(1)
+    letters = [chr(code) for code in range(0x4E00, 0x4E00 + 3000)]
+    instruction = "".join(pick.choices(letters, k=435))
+    replies = ("".join(pick.choices(letters, k=65)) for _ in range(3000))
+    path.write_bytes(b"\n".join(orjson.dumps({"instruction": instruction, "output": r}) for r in replies))
     return path
 
 

@@ -8,6 +8,7 @@ records as an array; it and the plain loop take a sample, for they need minutes 
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("YAYI_SHARED", ROOT.parent / "shared"))
 SAMPLE_MEGABYTES = 10
+FORMAT_RECORDS = 100_000
 
 
 def records(corpus: Path) -> Iterator[dict[str, str]]:
@@ -51,6 +53,32 @@ def write(corpus: Path, path: Path, size: int) -> None:
             file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             if file.tell() >= size:
                 return
+
+
+def multi_turn(record: dict[str, str]) -> dict[str, Any]:
+    asked, replied = record["instruction"] + record["input"], record["output"]
+    return {"conversations": [{"from": "human", "value": asked}, {"from": "yayi", "value": replied}]}
+
+
+def tool_calls(record: dict[str, str]) -> dict[str, Any]:
+    call = json.dumps({"name": "search", "arguments": {"query": record["output"][:50]}}, ensure_ascii=False)
+    said = [("human", record["instruction"]), ("function_call", call)]
+    said += [("observation", json.dumps([record["output"]], ensure_ascii=False)), ("gpt", record["output"])]
+    return {"conversations": [{"from": who, "value": text} for who, text in said], "tools": "[]"}
+
+
+def lines(found: list[Any], **options: Any) -> str:
+    return "".join(json.dumps(record, **options) + "\n" for record in found)
+
+
+FORMATS: dict[str, Callable[[list[dict[str, str]]], str]] = {
+    "lines": lambda found: lines(found, ensure_ascii=False),
+    "lines, \\u for every letter": lines,
+    "array on one line": lambda found: json.dumps(found, ensure_ascii=False),
+    "array, indented": lambda found: json.dumps(found, ensure_ascii=False, indent=2),
+    "multi-turn lines": lambda found: lines(list(map(multi_turn, found)), ensure_ascii=False),
+    "tool calls, lines": lambda found: lines(list(map(tool_calls, found)), ensure_ascii=False),
+}
 
 
 def timed(command: list[str]) -> float:
@@ -94,6 +122,7 @@ def main() -> None:
         write(given.corpus, big, given.megabytes * 1_000_000)
         write(given.corpus, sample, SAMPLE_MEGABYTES * 1_000_000)
         measure(big, sample)
+        measure_formats(given.corpus, Path(folder) / "format.json")
 
 
 def measure(big: Path, sample: Path) -> None:
@@ -116,6 +145,17 @@ def measure(big: Path, sample: Path) -> None:
     empty = big.with_name("one.jsonl")
     empty.write_text('{"instruction": "你好", "output": "你好！"}\n', encoding="utf-8")
     print(f"start-up to first output  {min(validate(empty, 1) for _ in range(5)):8.2f} s")
+
+
+def measure_formats(corpus: Path, path: Path) -> None:
+    found = list(itertools.islice(records(corpus), FORMAT_RECORDS))
+    path.write_text('{"instruction": "你好", "output": "你好！"}\n', encoding="utf-8")
+    start = min(validate(path, 1) for _ in range(3))
+    for name, written in FORMATS.items():
+        path.write_text(written(found), encoding="utf-8")
+        spent = min(validate(path, 1) for _ in range(3)) - start
+        size = path.stat().st_size
+        print(f"{name:28} {size / spent / 1e6:6.1f} MB/s {len(found) / spent:9,.0f} records/s")
 
 
 if __name__ == "__main__":

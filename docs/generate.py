@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from typer import Typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
 DOCS = Path(__file__).parent
@@ -14,8 +15,7 @@ NOTE = "<!-- Written by docs/generate.py (make docs); edit the code it comes fro
 def help_pages(app: Typer, name: str) -> Iterator[str]:
     """Yield a section for the application itself and for each of its commands, in order."""
     runner = CliRunner(env={"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"})
-    callbacks = [command.callback.__name__ for command in app.registered_commands if command.callback]
-    for command in ["", *(function.replace("_", "-") for function in callbacks)]:
+    for command in ["", *get_command(app).commands]:
         call = [command, "--help"] if command else ["--help"]
         page = runner.invoke(app, call, prog_name=name, catch_exceptions=False).output.strip()
         yield f"## {name} {command}".rstrip() + f"\n\n```text\n{page}\n```\n"

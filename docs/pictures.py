@@ -1,7 +1,7 @@
 """Take the pictures of docs/pictures/ again: pack and train on the example data, photograph the pages.
 
 Needs Chromium and its driver (Debian: chromium, chromium-driver, fonts-noto-cjk). Run by `make pictures`;
-takes two minutes. What it makes is in demo-run/pictures/.
+takes three minutes of CPU time. What it makes is in demo-run/pictures/.
 """
 
 import base64

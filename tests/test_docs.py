@@ -32,6 +32,17 @@ def test_every_command_shows_an_example_and_explains_every_option(command: Typer
         assert parameter.hidden if parameter.name == "local_rank" else parameter.help, parameter.name
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_is_on_the_page_of_commands(
+    command: Typer, request: pytest.FixtureRequest
+) -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    section = page.partition(f"## {request.node.callspec.id}\n")[2].partition("\n## ")[0]
+    options = [name for p in command.params if not p.hidden for name in p.opts if name.startswith("--")]
+    assert [name for name in options if name not in section] == []
+    assert "Usage: " in section
+
+
 @pytest.mark.parametrize(
     "page", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("**/*.md") if ".venv" not in p.parts)
 )

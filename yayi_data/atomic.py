@@ -5,7 +5,7 @@ import hashlib
 import io
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -73,14 +73,6 @@ class AtomicFile(io.RawIOBase):
         finally:
             if not self._direct:
                 self._temporary.unlink(missing_ok=True)
-
-
-def refuse_output(path: Path, inputs: Iterable[str]) -> None:
-    """Raise YayiError where a file to be written is a folder, or one of the inputs."""
-    if path.is_dir():
-        raise YayiError(f"{path}: is a folder; --output names a file")
-    if path.is_file() and any(Path(name).exists() and path.samefile(name) for name in inputs):
-        raise YayiError(f"{path}: is an input too; choose another --output")
 
 
 def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:

@@ -22,7 +22,10 @@ from yayi_data.validate.baseline import load_baseline
 from yayi_data.validate.repeats import Hash, Prints, Repeats, prints, stable_hash
 from yayi_data.validate.ruleset import REPEAT_RULES, RuleSet, selected
 
-JOB_BYTES = 32 << 20
+JOB_BYTES = 8 << 20
+POOL_BYTES = 8 * JOB_BYTES
+"""Less than this one process has done before others have started."""
+
 MOST_KEPT = 100_000
 """Problems of one rule that are kept for a report; all are counted."""
 
@@ -164,7 +167,7 @@ def _stretches(job: _Job) -> list[_Job]:
 def _results(
     jobs: list[_Job], workers: int, load: Callable[[], RuleSet]
 ) -> Iterator[tuple[_Job, Iterable[_Part]]]:
-    small = sum(job.source.size or 0 for job in jobs if job.start == 0) < JOB_BYTES
+    small = sum(job.source.size or 0 for job in jobs if job.start == 0) < POOL_BYTES
     if workers == 1 or len(jobs) == 1 or small or any(job.source.one_shot for job in jobs):
         rules = load()
         yield from ((job, _parts(rules, job)) for job in jobs)
@@ -208,9 +211,7 @@ def _part(rules: RuleSet, job: _Job, chunk: Chunk) -> _Part:
     if not job.dialect:
         return _Part(len(chunk), check_syntax(chunk, job.source, rules), None, position)
     checked = check(chunk, job.source, job.dialect, rules)
-    compared = rules.enabled & REPEAT_RULES
-    places = chunk.lines, chunk.columns
-    found = prints(checked.values, *places, job.dialect, job.hashed) if compared else None
+    found = prints(chunk, checked, job.dialect, job.hashed) if rules.enabled & REPEAT_RULES else None
     return _Part(len(chunk), checked.problems, found, position)
 
 

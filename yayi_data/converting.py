@@ -10,11 +10,12 @@ from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 
-from yayi_data.atomic import AtomicFile, fsync_path, refuse_output
+from yayi_data.atomic import AtomicFile, fsync_path
 from yayi_data.console import one_line, say
 from yayi_data.convert import conversation, value
 from yayi_data.domains import load_registry
 from yayi_data.errors import ConversionError, DataError, YayiError
+from yayi_data.outfile import refuse_output
 from yayi_data.read import Source, chunks_of, open_sources, partitions
 from yayi_data.recordfiles import WRITERS
 from yayi_data.remote.urls import bare

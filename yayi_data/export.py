@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from yayi_data.atomic import AtomicFile, fsync_path, refuse_output, write_atomically
+from yayi_data.atomic import AtomicFile, fsync_path, write_atomically
 from yayi_data.convert import value
 from yayi_data.decode import Decoder
 from yayi_data.encode import encode
 from yayi_data.errors import ConversionError, DataError, YayiError
 from yayi_data.finish import TOKENIZER
 from yayi_data.manifest import Manifest, load
+from yayi_data.outfile import refuse_output, refuse_packed
 from yayi_data.progress import Progress
 from yayi_data.recordfiles import WRITERS
 from yayi_data.render import render
@@ -70,11 +71,8 @@ def export(folder: Path, form: str, output: Path) -> Exported:
     Raises YayiError where there is no packed folder or the output is in the way, DataError where a shard is
     not what the manifest says.
     """
-    if output.resolve().is_relative_to(folder.resolve()):
-        raise YayiError(
-            f"{output}: lies in the packed folder, which holds what its manifest lists and no more"
-        )
     packed = _Packed(folder)
+    refuse_packed(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     exported = EXPORTS[form](packed, output)
     fsync_path(output.parent)
@@ -124,7 +122,7 @@ def _messages(packed: _Packed, output: Path) -> Exported:
 def _refuse_ending(output: Path, endings: list[str]) -> None:
     if output.suffix not in endings:
         raise YayiError(f"{output}: the name of --output must end in {' or '.join(endings)}")
-    refuse_output(output, ())
+    refuse_output(output)
 
 
 def _records(packed: _Packed, exported: Exported) -> Iterator[dict[str, Any]]:

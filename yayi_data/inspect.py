@@ -21,10 +21,10 @@ from yayi_data.errors import YayiError
 from yayi_data.finish import DROPPED, TOKENIZER
 from yayi_data.index import Index, open_index
 from yayi_data.lengths import length_bins
-from yayi_data.manifest import MANIFEST, Manifest, load
+from yayi_data.manifest import Manifest, load
 from yayi_data.pipeline import PackOptions, pack
-from yayi_data.remote.mirror import open_mirror
-from yayi_data.remote.urls import bare, is_s3, is_url
+from yayi_data.remote.mirror import find_packed
+from yayi_data.remote.urls import bare, is_url
 from yayi_data.shard import Shards
 from yayi_data.shard.columns import Row
 from yayi_data.summary import describe, domain_table, hints, summary
@@ -59,8 +59,8 @@ def inspect(path: str, options: InspectOptions) -> None:
     """Print the summary of a packed folder or one of its rows; raw files are packed aside first."""
     if options.row is not None and options.source is not None:
         raise YayiError("--row and --source exclude each other: choose one")
-    there = open_mirror(path) if is_s3(path) else Path(path)
-    if there is not None and (there / MANIFEST).is_file():
+    there = find_packed(path)
+    if there is not None:
         _show(there, bare(path), options)
         return
     if not is_url(path) and path != "-" and not Path(path).exists() and not set("*?[") & set(path):

@@ -16,6 +16,7 @@ from yayi_data.atomic import TEMPORARY, fsync_path, writing
 from yayi_data.console import one_line, say
 from yayi_data.errors import DataError, YayiError
 from yayi_data.manifest import MANIFEST, Manifest, load
+from yayi_data.outfile import refuse_packed
 from yayi_data.read import Source
 
 UNIT = ".unit"
@@ -33,8 +34,10 @@ def real(output: Path) -> Path:
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
     """Raise unless `output` is free, or is a packed folder that may be overwritten, and so it is removed.
 
-    What a killed run left of a folder it replaced, DIR.replaced, is removed too: it must be one as well.
+    What a killed run left of a folder it replaced, DIR.replaced, is removed too: it must be one as well. A
+    place inside another packed folder is not free.
     """
+    refuse_packed(output)
     replaced = beside(output, ".replaced")
     if replaced.is_symlink() or (replaced.exists() and (not replaced.is_dir() or any(replaced.iterdir()))):
         _refuse_foreign(replaced)

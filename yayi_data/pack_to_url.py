@@ -7,7 +7,7 @@ only what the server has not.
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from yayi_data.atomic import writing
 from yayi_data.errors import YayiError
 from yayi_data.pipeline import Packed, PackOptions, pack
+from yayi_data.read.inputs import expand
 from yayi_data.remote.mirror import cache_folder, url_key
 from yayi_data.remote.objects import Objects
 from yayi_data.remote.upload import ours, upload
@@ -37,14 +38,27 @@ def pack_to(url: str, options: PackOptions) -> Packed:
     started = time.monotonic()
     target = Objects(url)
     replaced = ours(target, overwrite=options.overwrite)
-    for path in map(bare, options.paths):
-        if is_s3(path) and f"{path}/".partition("://")[2].startswith(f"{target.url}/".partition("://")[2]):
-            raise YayiError(f"{path}: is an input and lies in the output; choose another --output")
+    _refuse_inputs(target.url, options.paths)
     with _alone(options.output.parent, target.url):
         packed = pack(replace(options, overwrite=True), reuse=True)
         upload(options.output, packed.manifest, target, replaced)
         shutil.rmtree(options.output.parent, ignore_errors=True)
     return packed._replace(output=target.url, seconds=time.monotonic() - started)
+
+
+def _refuse_inputs(output: str, paths: Sequence[str]) -> None:
+    """Raise where an input lies in the output, which would remove it, or the output in a prefix of inputs."""
+    for path in filter(is_s3, paths):
+        if _lies_in(output, path):
+            raise YayiError(f"{output}: lies in {bare(path)}, which is an input; choose another --output")
+        for found in expand(path):
+            if _lies_in(found, output):
+                raise YayiError(f"{bare(found)}: is an input and lies in the output; choose another --output")
+
+
+def _lies_in(url: str, prefix: str) -> bool:
+    inner, outer = (bare(one).partition("://")[2].rstrip("/") for one in (url, prefix))
+    return f"{inner}/".startswith(f"{outer}/")
 
 
 @contextmanager

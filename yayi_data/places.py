@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +16,7 @@ from yayi_data.read import Partition, Source, partitions
 from yayi_data.types import Chunk, Conversation
 
 JOB_BYTES = 4 << 20
+_OPEN = 64  # files at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +71,23 @@ class Records:
     def __init__(self, places: Places, parts: Sequence[Partition], dialects: Sequence[str]) -> None:
         self.places, self.dialects = places, dialects
         self._sources = {part.source.index: part.source for part in parts}
-        self._files = ExitStack()
         self._opened: dict[int, BinaryIO] = {}
 
     def raw(self, i: int) -> bytes:
         """Return a record's bytes; DataError where its file has another size now."""
-        number = int(self.places.source[i])
-        file = self._opened.get(number)
-        if file is None:
-            source = self._sources[number]
-            path = Path(source.location)
-            file = self._opened[number] = self._files.enter_context(path.open("rb"))
-            if os.fstat(file.fileno()).st_size != source.size:
-                raise self._changed(number)
+        file = self._file(int(self.places.source[i]))
         file.seek(int(self.places.start[i]))
         return file.read(int(self.places.length[i]))
+
+    def _file(self, number: int) -> BinaryIO:
+        if number not in self._opened:
+            if len(self._opened) == _OPEN:
+                self._opened.pop(next(iter(self._opened))).close()
+            source = self._sources[number]
+            file = self._opened[number] = Path(source.location).open("rb")  # noqa: SIM115 - until `close`
+            if os.fstat(file.fileno()).st_size != source.size:
+                raise self._changed(number)
+        return self._opened[number]
 
     def talk(self, i: int) -> Conversation:
         """Return the conversation of a record, which was valid when it was read first."""
@@ -109,7 +111,8 @@ class Records:
 
     def close(self) -> None:
         """Close the files."""
-        self._files.close()
+        while self._opened:
+            self._opened.popitem()[1].close()
 
     def _changed(self, number: int) -> DataError:
         return DataError(f"{self.path(number)}: changed while it was read; run the same command again")

@@ -80,18 +80,19 @@ def _in_processes(
 
 @contextmanager
 def _interrupts_put_off() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off while processes start: one in between would cut short what they are sent.
+    """Put off what ends a run while processes start: in between it would cut short what they are sent.
 
     Blocking alone does not do it: another thread may take the signal, and Python then runs its handler in
-    this one. The processes inherit the mask and never hear the Ctrl-C that reaches all: this one ends them.
+    this one. The processes inherit the mask and never hear what a terminal tells all, Ctrl-C and that it is
+    gone: this one ends them.
     """
     came: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()  # no other sets handlers or runs them
-    numbers = [signal.SIGINT, signal.SIGTERM] if in_main else []
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if in_main else []
     handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     for number in handlers:
         signal.signal(number, lambda number, frame: came.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
     try:
         yield
     finally:

@@ -72,7 +72,7 @@ class Chunk:
 
     source: int
     number: int
-    lines: list[int]
+    lines: Sequence[int]
     starts: list[int]
     raws: Sequence[bytes]
     problems: list[Problem] = field(default_factory=list)

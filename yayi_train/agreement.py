@@ -3,11 +3,12 @@
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
 from yayi_data.errors import YayiError
+from yayi_train.config import deciding
 from yayi_train.engine import agree
 from yayi_train.ranks import rank
 from yayi_train.start import Start
@@ -32,15 +33,25 @@ def first_decides(decide: Callable[[], T]) -> T:
 
 
 def refuse_differences(start: Start) -> None:
-    """Wait for every rank, and refuse ranks with other data, another layout or another number of steps."""
-    ranks, rows, passes = start.layout
-    layout = f"{ranks} processes x {rows} rows x {passes} passes"
-    seen = agree(f"data {start.file.digest[:12]}, {layout}, {start.file.total_steps} steps")
-    for number, value in enumerate(seen):
-        if value != seen[0]:
-            raise YayiError(
-                f"rank {number} has {value}; rank 0 has {seen[0]}: give every node the same data and flags"
-            )
+    """Wait for every rank, and refuse ranks with other data, another model, layout or flag that matters."""
+    seen = agree(_facts(start))
+    for number, facts in enumerate(seen):
+        for name in sorted(facts.keys() | seen[0].keys()):
+            here, first = facts.get(name), seen[0].get(name)
+            if here != first:
+                raise YayiError(
+                    f"rank {number} has {name} {here!r}; rank 0 has {first!r}: "
+                    "give every node the same data, model and flags"
+                )
+
+
+def _facts(start: Start) -> dict[str, Any]:
+    """Return what the ranks must have in common; a node may keep the model in a place of its own."""
+    flags = deciding(start.config)
+    del flags["model/path"]
+    file = start.file
+    seen = {"data": file.digest[:12], "base model": file.base[:12], "steps": file.total_steps}
+    return flags | seen | start.layout._asdict()
 
 
 def refuse_unshared(folder: Path) -> None:

@@ -13,6 +13,7 @@ from yayi_train import attention, checkpoint, lora, metrics
 from yayi_train.checkpoint import Checkpoint
 from yayi_train.config import Config
 from yayi_train.engine import build_engine
+from yayi_train.folders import fsync_files
 from yayi_train.loop import Progress
 from yayi_train.model import load_base, model_folder, save_final
 from yayi_train.ranks import first_alone_talks, rank
@@ -68,13 +69,15 @@ def export(trainee: Trainee, vocabulary: Vocabulary) -> None:
         state = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=adapter)
     if rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
         tokenizer = start.corpus.folder / "tokenizer"
-        if adapter:
-            lora.save_adapter(engine.module, partial, tokenizer, vocabulary, state)
-        else:
-            save_final(engine.module, partial, tokenizer, state)
-        partial.rename(final)
-        fsync_path(start.folder)
+        with checkpoint.writing(final):
+            partial.mkdir()
+            if adapter:
+                lora.save_adapter(engine.module, partial, tokenizer, vocabulary, state)
+            else:
+                save_final(engine.module, partial, tokenizer, state)
+            fsync_files(partial)
+            partial.rename(final)
+            fsync_path(start.folder)
         say(f"the {'adapter' if adapter else 'model'} is in {final}")
     dist.barrier()

@@ -38,12 +38,24 @@ class Printer:
         self._written = len(text)
 
 
+def _asked() -> str:
+    """Return the next line that is text."""
+    while True:
+        try:
+            line = input("> ")
+            line.encode()
+        except UnicodeError:
+            say("that was not UTF-8; say it again")
+        else:
+            return line
+
+
 def chat(speaker: Speaker) -> None:
     """Talk until the person leaves with Ctrl-C, Ctrl-D or an empty line."""
     say("An empty line, Ctrl-D or Ctrl-C ends the conversation.")
     turns: tuple[Turn, ...] = ()
     try:
-        while asked := input("> "):
+        while asked := _asked():
             turns += (Turn("user", asked),)
             said = answer(speaker, Conversation(turns), Printer(speaker))
             turns += (Turn("assistant", said.reply),)

@@ -2,14 +2,17 @@
 
 `checkpoint-N/state` is DeepSpeed's own format, which it reads with pickle: trust a checkpoint as you trust
 code. `checkpoint-N/checkpoint.json` is ours and lists every file's size, so that a cut one is recognised.
+What changed at its size shows by the checksums in the state files, which torch writes and ignores.
 """
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,8 +21,10 @@ from typing import Any
 import orjson
 
 from yayi_data.atomic import fsync_path
-from yayi_data.console import one_line, say
+from yayi_data.console import say
 from yayi_data.errors import YayiError
+from yayi_train.folders import fsync_files
+from yayi_train.quiet import in_brief
 from yayi_train.ranks import rank
 
 STATE, UNIVERSAL, FACTS = "state", "universal", "checkpoint.json"
@@ -52,20 +57,39 @@ def save(engine: Any, checkpoint: Checkpoint, *, trained_only: bool) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     dist.barrier()
-    engine.save_checkpoint(str(partial), tag=STATE, save_latest=False, exclude_frozen_parameters=trained_only)
+    with writing(checkpoint.path):
+        engine.save_checkpoint(
+            str(partial), tag=STATE, save_latest=False, exclude_frozen_parameters=trained_only
+        )
+        dist.barrier()
+        if rank() == 0:
+            _publish(partial, checkpoint)
     dist.barrier()
-    if rank() == 0:
-        _publish(partial, checkpoint)
-    dist.barrier()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what torch, safetensors and the system raise over a full disk into a YayiError."""
+    from safetensors import SafetensorError
+
+    from yayi_train.engine import of_machine
+
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if of_machine(error):
+            raise
+        raise YayiError(
+            f"{path}: cannot be written ({in_brief(error)}); is the disk full? The checkpoints before it are "
+            "kept, and the same command continues from the last one"
+        ) from error
 
 
 def _publish(partial: Path, checkpoint: Checkpoint) -> None:
     files = {str(path.relative_to(partial)): path.stat().st_size for path in _files(partial)}
     facts = asdict(checkpoint) | {"path": checkpoint.path.name, "files": files}
     (partial / FACTS).write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-    for path in _files(partial):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    fsync_files(partial)
     shutil.rmtree(checkpoint.path, ignore_errors=True)  # one that is there was found damaged
     partial.rename(checkpoint.path)
     fsync_path(checkpoint.path.parent)
@@ -76,13 +100,39 @@ def _files(folder: Path) -> list[Path]:
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the last whole checkpoint of a run's folder; those that are not whole are named on stderr."""
+    """Return a run's last whole checkpoint, every byte of it read; what is not whole is named on stderr.
+
+    One that changed at its size loses its marker, so that it counts for nothing any more.
+    """
     for path in _numbered(folder):
         found = _read(path)
         if isinstance(found, str):
             say(f"warning: {path} is not whole ({found}); it is not used")
-    whole = whole_checkpoints(folder)
-    return whole[-1] if whole else None
+    for found in reversed(whole_checkpoints(folder)):
+        changed = _changed(found)
+        if changed is None:
+            return found
+        say(f"warning: {found.path} is damaged ({changed}); it is not used")
+        (found.path / FACTS).rename(found.path / f"{FACTS}.damaged")
+    return None
+
+
+def _changed(checkpoint: Checkpoint) -> str | None:
+    """Return the first file that is not what torch wrote, None where all are: zip's checksums tell."""
+    paths = [path for path in _files(checkpoint.path) if path.suffix == ".pt"]
+    with ThreadPoolExecutor() as pool:  # the checksum leaves Python's lock alone
+        for path, whole in zip(paths, pool.map(_is_whole, paths), strict=True):
+            if not whole:
+                return f"{path.relative_to(checkpoint.path)} is not as it was written"
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError):
+        return False
 
 
 def whole_checkpoints(folder: Path) -> list[Checkpoint]:
@@ -183,19 +233,16 @@ def reading(checkpoint: Checkpoint) -> Iterator[None]:
 
     The loss of another process and of memory are no fault of its files.
     """
-    import torch
+    from yayi_train.engine import of_machine
 
     try:
         yield
-    except (YayiError, torch.OutOfMemoryError, torch.distributed.DistError):
-        raise
     except Exception as error:
-        if "gloo" in str(error):
+        if isinstance(error, YayiError) or of_machine(error):
             raise
-        said = one_line(str(error).strip().partition("\n")[0])
         raise YayiError(
             f"{checkpoint.path}: cannot be loaded, its files are damaged or another version's "
-            f"({type(error).__name__}: {said}); remove it to use the one before"
+            f"({type(error).__name__}: {in_brief(error)}); remove it to use the one before"
         ) from error
 
 
@@ -204,7 +251,19 @@ def load(engine: Any, checkpoint: Checkpoint, *, trained_only: bool, universal: 
     loaded, _ = engine.load_checkpoint(
         str(checkpoint.path),
         tag=UNIVERSAL if universal else STATE,
-        load_module_strict=not trained_only,
+        custom_load_fn=_load_trained if trained_only else None,
     )
     if loaded is None:
         raise YayiError(f"{checkpoint.path}: DeepSpeed could not load it; remove it to use the one before")
+
+
+def _load_trained(src: Mapping[str, Any], dst: Any) -> None:
+    """Load the weights of the model `dst` that are trained; ValueError unless `src` has just those.
+
+    DeepSpeed calls it, and would itself pass over names that do not match, as after an update of PEFT.
+    """
+    found = dst.load_state_dict(src, strict=False)
+    trained = {name for name, parameter in dst.named_parameters() if parameter.requires_grad}
+    unmatched = sorted(trained.intersection(found.missing_keys)) + sorted(found.unexpected_keys)
+    if unmatched:
+        raise ValueError(f"{len(unmatched)} names of weights do not match, {unmatched[0]} first")

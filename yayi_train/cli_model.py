@@ -48,6 +48,11 @@ def merge(
     say(f"wrote {output}")
 
 
+def _is_text(argument: str) -> bool:
+    """Tell whether an argument came as UTF-8: Python keeps other bytes as halves of surrogate pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
+
+
 def generate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL|ADAPTER", help="A trained model's or adapter's folder.")
@@ -68,6 +73,8 @@ def generate(
     """
     if prompt is not None and messages is not None:
         raise YayiError("--prompt and --messages ask two different things: give one of them")
+    if prompt is not None and not _is_text(prompt):
+        raise YayiError("--prompt is not UTF-8 text; expected text in the encoding of the terminal, UTF-8")
     talk = prompt is None and messages is None
     if talk and not sys.stdin.isatty():
         raise YayiError("nothing to ask: give --prompt or --messages, or run it on a terminal to chat")

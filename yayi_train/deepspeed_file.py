@@ -141,6 +141,9 @@ def unsupported(values: dict[str, Any]) -> str | None:
     for key in sorted(values.keys() & UNSUPPORTED):
         if not _is_off(values[key]):
             return f"{key} is not supported by yayi-train; remove it"
+    for key in ("writer", "checkpoint_serialization"):
+        if key in values.get("checkpoint", {}):
+            return f"checkpoint/{key} is not supported, as a checkpoint is known to be whole; remove it"
     zero = values.get("zero_optimization", {})
     stage = zero.get("stage", 0)
     if stage not in WORDS.values():

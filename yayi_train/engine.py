@@ -15,6 +15,7 @@ from torch import nn
 from yayi_data.errors import YayiError
 from yayi_train.config import Config, OptimizerConfig
 from yayi_train.data import Layout
+from yayi_train.quiet import in_brief
 from yayi_train.ranks import complete_environment, local_rank, rank, world_size
 
 NEVER = 10**12
@@ -69,12 +70,22 @@ def peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+        if not lost_peer(error):
             raise
         raise YayiError(
             f"rank {rank()} lost another process of the run ({_reason(error)}); its own message says "
             "why; the same command continues from the last checkpoint"
         ) from error
+
+
+def lost_peer(error: Exception) -> bool:
+    """Tell whether an error is the loss of another process."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def of_machine(error: Exception) -> bool:
+    """Tell whether an error is the loss of another process or of memory: no fault of a file or a config."""
+    return lost_peer(error) or isinstance(error, torch.OutOfMemoryError)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -93,15 +104,31 @@ def build_engine(
 ) -> Any:
     """Return the DeepSpeed engine of a model; `universal` makes it load checkpoints of another world size."""
     optimizer = _optimizer(model, config)
-    engine, *_ = import_deepspeed().initialize(
-        model=model,
-        optimizer=optimizer,
-        config=deepspeed_config(config, layout, universal=universal),
-        lr_scheduler=lambda wrapped: torch.optim.lr_scheduler.LambdaLR(
-            wrapped, lambda done: rate_factor(done, config.optimizer, total_steps)
-        ),
-    )
+    with _accepted():
+        engine, *_ = import_deepspeed().initialize(
+            model=model,
+            optimizer=optimizer,
+            config=deepspeed_config(config, layout, universal=universal),
+            lr_scheduler=lambda wrapped: torch.optim.lr_scheduler.LambdaLR(
+                wrapped, lambda done: rate_factor(done, config.optimizer, total_steps)
+            ),
+        )
     return engine
+
+
+@contextmanager
+def _accepted() -> Iterator[None]:
+    """Turn what DeepSpeed raises over a config, which can be of any type, into a YayiError."""
+    try:
+        yield
+    except Exception as error:
+        if of_machine(error):
+            raise
+        said = f"{type(error).__name__}: {in_brief(error)}"
+        raise YayiError(
+            f"--deepspeed: DeepSpeed does not start with this config ({said}); "
+            "change what it names, or see --debug"
+        ) from error
 
 
 def deepspeed_config(config: Config, layout: Layout, *, universal: bool = False) -> dict[str, Any]:
@@ -208,7 +235,7 @@ def tells_no_norm(config: Config) -> bool:
     return config.zero_stage == 0 and config.model.precision == "fp32"
 
 
-def agree(value: str) -> list[str]:
+def agree(value: Any) -> list[Any]:
     """Return every rank's `value`, in the order of the ranks."""
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)

@@ -13,7 +13,6 @@ from yayi_train.data import Corpus, Entries, Layout, passes
 from yayi_train.feed import read_batch
 from yayi_train.loss import SupervisedLoss, supervised_loss
 from yayi_train.metrics import Totals
-from yayi_train.ranks import rank, world_size
 
 Inputs = Callable[[Batch], dict[str, Any]]
 """What makes a batch's forward arguments: `attention.isolate(model)`, or `attention.plain`."""
@@ -22,15 +21,16 @@ Inputs = Callable[[Batch], dict[str, Any]]
 def evaluate(model: Any, inputs: Inputs, corpus: Corpus, rows: Sequence[Entries], eval_rows: int) -> Totals:
     """Return the totals over rows of the corpus; all ranks take part and get the same."""
     device = model.device  # that of its parameters may be the CPU, where ZeRO-3 offloads them
-    layout = Layout(world_size(), eval_rows, -(-len(rows) // (eval_rows * world_size())))
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    layout = Layout(ranks, eval_rows, -(-len(rows) // (eval_rows * ranks)))
     sums = torch.zeros(2, len(corpus.index.names), dtype=torch.float64, device=device)
     model.eval()
     with torch.no_grad():
-        for part in passes(rows, layout, rank()):
+        for part in passes(rows, layout, rank):
             batch = read_batch(corpus, part, device)
             add_by_domain(sums, supervised_loss(model, batch, inputs(batch)))
     model.train()
-    if world_size() > 1:
+    if ranks > 1:
         dist.all_reduce(sums)
     losses, supervised = sums.cpu().numpy()
     tokens = int(corpus.index.tokens[np.concatenate(rows)].sum())

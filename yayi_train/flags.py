@@ -65,10 +65,13 @@ class Flags:
         typer.Option("--gradient-checkpointing/--no-gradient-checkpointing", help="Less memory, more time."),
     ] = True
     lora_dim: Annotated[int | None, typer.Option(min=1, help="Train a LoRA adapter of this rank.")] = None
-    lora_alpha: Annotated[float, typer.Option(min=0, help="LoRA's scale is alpha / dim.")] = 32
+    lora_alpha: Annotated[
+        float | None, typer.Option(min=0, help="LoRA's scale is alpha / dim.  [default: 32]")
+    ] = None
     lora_module_name: Annotated[
-        str, typer.Option(metavar="NAME,..", help="The layers LoRA adapts; all-linear = every one.")
-    ] = "all-linear"
+        str | None,
+        typer.Option(metavar="NAME,..", help="The layers LoRA adapts.  [default: all-linear, every one]"),
+    ] = None
     test_size: Annotated[
         float, typer.Option(min=0, help="Conversations kept for evaluation: a count, or a ratio below 1.")
     ] = 0
@@ -97,20 +100,26 @@ class Flags:
         bool, typer.Option("--dry-run", help="Print the plan and the memory it needs; train nothing.")
     ] = False
     template: Annotated[
-        str, typer.Option(metavar="NAME|FILE.toml", help=_OF_RAW_DATA + "how conversations are rendered.")
-    ] = "yayi"
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml", help=_OF_RAW_DATA + "how conversations are rendered.  [default: yayi]"
+        ),
+    ] = None
     max_length: Annotated[
         int | None, typer.Option(min=1, help=_OF_RAW_DATA + "the longest conversation.  [default: --seq-len]")
     ] = None
     on_long: Annotated[
-        Literal["drop", "truncate", "fail"], typer.Option(help=_OF_RAW_DATA + "what to do with longer ones.")
-    ] = "drop"
+        Literal["drop", "truncate", "fail"] | None,
+        typer.Option(help=_OF_RAW_DATA + "what to do with longer ones.  [default: drop]"),
+    ] = None
     train_on: Annotated[
-        Literal["all", "last"], typer.Option(help=_OF_RAW_DATA + "supervise all replies or the last.")
-    ] = "all"
+        Literal["all", "last"] | None,
+        typer.Option(help=_OF_RAW_DATA + "supervise all replies or the last.  [default: all]"),
+    ] = None
     on_problem: Annotated[
-        Literal["fail", "drop"], typer.Option(help=_OF_RAW_DATA + "what to do with a record with an error.")
-    ] = "fail"
+        Literal["fail", "drop"] | None,
+        typer.Option(help=_OF_RAW_DATA + "what to do with a record with an error.  [default: fail]"),
+    ] = None
     domains: Annotated[
         Path | None, typer.Option(metavar="FILE", help=_OF_RAW_DATA + "more domain tags, in TOML.")
     ] = None

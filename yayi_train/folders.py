@@ -18,15 +18,22 @@ def new_folder(output: Path) -> Iterator[Path]:
     """
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise YayiError(f"{output} exists: choose another --output, or remove it")
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
+    whole = output.resolve()  # "." has no name
+    partial = whole.with_name(f"{whole.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         yield partial
-        for file in partial.iterdir():
-            fsync_path(file)
-        fsync_path(partial)
-        partial.rename(output)
+        fsync_files(partial)
+        partial.rename(whole)
     except OSError as error:
         raise YayiError(f"{output}: cannot write it: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def fsync_files(folder: Path) -> None:
+    """Bring a folder's files to the disk, and then the list of them."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            fsync_path(path)
+    fsync_path(folder)

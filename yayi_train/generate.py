@@ -21,6 +21,7 @@ from yayi_data.types import Conversation
 from yayi_train.attention import base_model
 from yayi_train.lora import load_trained
 from yayi_train.model import generation_config, model_folder
+from yayi_train.quiet import in_brief
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -67,8 +68,7 @@ def load_speaker(path_or_id: str, max_new_tokens: int | None = None, *, greedy: 
     if not (folder / "template.toml").is_file():
         raise YayiError(f"{folder}: no template.toml there; run yayi-train prepare on it first")
     template = load_template(str(folder / "template.toml"))
-    own = (folder / "generation_config.json").is_file()
-    settings = GenerationConfig.from_pretrained(folder) if own else generation_config(folder)
+    settings = _settings(folder)
     if greedy:
         settings.update(do_sample=False, temperature=None, repetition_penalty=1.0)
     if max_new_tokens is not None:
@@ -77,6 +77,19 @@ def load_speaker(path_or_id: str, max_new_tokens: int | None = None, *, greedy: 
     model = load_trained(folder).eval()
     base_model(model).generation_config = settings  # generate() fills the gaps of one from the other
     return Speaker(model, tokenizer, template, settings)
+
+
+def _settings(folder: Path) -> GenerationConfig:
+    """Return a folder's settings; where its own name no token that ends a reply, the template's do."""
+    ours = generation_config(folder)
+    if not (folder / "generation_config.json").is_file():
+        return ours
+    own = GenerationConfig.from_pretrained(folder)
+    stops = ours.eos_token_id if own.eos_token_id is None else own.eos_token_id
+    own.eos_token_id = [stops] if isinstance(stops, int) else stops
+    if own.pad_token_id is None:
+        own.pad_token_id = ours.pad_token_id
+    return own
 
 
 def prompt_ids(speaker: Speaker, asked: Conversation) -> list[int]:
@@ -89,13 +102,16 @@ def answer(speaker: Speaker, asked: Conversation, streamer: Any = None) -> Reply
     """Return the model's reply to a conversation that ends with what it is asked."""
     ids = prompt_ids(speaker, asked)
     tokens = torch.tensor([ids], device=speaker.model.device)
-    with torch.inference_mode():
-        output = speaker.model.generate(
-            input_ids=tokens,
-            attention_mask=torch.ones_like(tokens),
-            generation_config=speaker.settings,
-            streamer=streamer,
-        )
+    try:
+        with torch.inference_mode():
+            output = speaker.model.generate(
+                input_ids=tokens,
+                attention_mask=torch.ones_like(tokens),
+                generation_config=speaker.settings,
+                streamer=streamer,
+            )
+    except ValueError as error:
+        raise YayiError(f"the model's generation_config.json does not serve: {in_brief(error)}") from error
     new: list[int] = output[0, len(ids) :].tolist()
     ended = new[-1:] == [speaker.tokenizer.control_ids[speaker.template.end]]
     return Reply(speaker.said(new), ended, len(ids), len(new))

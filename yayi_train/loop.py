@@ -48,7 +48,7 @@ def train(trainee: Trainee, progress: Progress, launcher: Launcher | None = None
     """Train to the last step; False where a signal or the end of the launcher ended the run before it."""
     start = trainee.start
     pace, total = start.config.run, start.file.total_steps
-    rows = rows_of(start.corpus, start.corpus.test, start.config.data, pace.seed)
+    rows = rows_of(start.corpus, start.corpus.test, start.config.data, pace.seed) if start.evaluates else []
     progress.logged_at = time.monotonic()
     while progress.step < total:
         progress.step = step = progress.step + 1

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from yayi_data.console import one_line
 from yayi_data.errors import YayiError
+from yayi_train.config import ALL_LINEAR
 from yayi_train.folders import new_folder
 from yayi_train.model import (
     copy_tokenizer,
@@ -24,7 +25,6 @@ from yayi_train.model import (
 )
 from yayi_train.vocabulary import Vocabulary, grow_vocabulary, written_vocabulary
 
-ALL_LINEAR = "all-linear"
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 

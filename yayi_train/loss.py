@@ -38,7 +38,7 @@ def supervised_loss(model: nn.Module, batch: Batch, inputs: Inputs) -> Supervise
     rank joins every collective.
     """
     base = base_model(model)
-    _check_head(base)
+    check_head(base)
     selected = batch.labels != IGNORE
     labels = batch.labels[selected]
     with _head_that_sums(base.get_output_embeddings(), selected, labels) as losses:
@@ -47,7 +47,8 @@ def supervised_loss(model: nn.Module, batch: Batch, inputs: Inputs) -> Supervise
     return SupervisedLoss(total, token_losses, batch.domains[selected])
 
 
-def _check_head(model: Any) -> None:
+def check_head(model: Any) -> None:
+    """Raise YayiError for a transformers model that computes on its logits after the head."""
     altered = [name for name in _AFTER_HEAD if getattr(model.config, name, None) not in (None, 1.0)]
     if altered:
         raise YayiError(

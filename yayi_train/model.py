@@ -1,5 +1,6 @@
 """The model: loaded without pickles, saved so that plain `from_pretrained` loads it, tokenizer and all."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +16,13 @@ from yayi_data.console import one_line, say
 from yayi_data.errors import YayiError
 from yayi_data.template import load_template
 from yayi_train.attention import attention_choice
+from yayi_train.quiet import in_brief
 from yayi_train.vocabulary import control_names, read_tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "template.toml")
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.toml"]
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SAMPLES, _SAMPLE = 64, 2**16
 _MAX_NEW_TOKENS = {"yayi-llama2": 256}
 
 
@@ -29,7 +32,10 @@ def model_folder(path_or_id: str) -> Path:
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return path
     if path.exists() or path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
-        raise YayiError(f"{one_line(path_or_id)}: no config.json there; give a model's folder or a hub ID")
+        of_run = f" ({path / 'final'} is one)" if (path / "final").is_dir() else ""
+        raise YayiError(
+            f"{one_line(path_or_id)}: no config.json there; give a model's folder{of_run} or a hub ID"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -54,7 +60,7 @@ def load_base(folder: Path, dtype: torch.dtype, device: torch.device | str = "cp
         "attn_implementation": attention_choice(config.model_type, device, dtype),
         "trust_remote_code": False,
     }
-    if not any(folder.glob("*.safetensors")):
+    if not any(folder.glob("*.safetensors*")):
         return _random(folder, options).to(device)
     with whole_files(folder):
         model, found = AutoModelForCausalLM.from_pretrained(
@@ -70,24 +76,48 @@ def load_base(folder: Path, dtype: torch.dtype, device: torch.device | str = "cp
     return base
 
 
+def fingerprint(folder: Path) -> str:
+    """Return a name for a model's config and weights, in a moment however large they are.
+
+    Of a large file it takes the size, the beginning, which lists the tensors, and 64 samples of 64 KB.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for number in range(_SAMPLES):
+                file.seek(number * max(0, size - _SAMPLE) // (_SAMPLES - 1))
+                digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
+
+
 @contextmanager
 def whole_files(folder: Path) -> Iterator[None]:
-    """Tell a file of weights that is cut or no safetensors at all by one sentence."""
+    """Tell a file of weights that is missing, cut or no safetensors at all by one sentence."""
     try:
         yield
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise YayiError(
             f"{folder}: its weights cannot be read, copy them again: {one_line(str(error))}"
         ) from error
 
 
 def read_config(folder: Path) -> Any:
-    """Return the transformers config of a model folder."""
+    """Return the transformers config of a model folder.
+
+    YayiError for an adapter's folder, which has none, for what transformers reads no config from, whatever it
+    raises over it, and for quantized weights, which can neither be trained nor grown.
+    """
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+        raise YayiError(f"{folder}: is an adapter; `yayi-train merge` makes a model of it and its base")
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = one_line(str(error).partition("\n")[0])
-        raise YayiError(f"{folder}: cannot read its config.json: {reason}") from error
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        raise YayiError(f"{folder}: cannot read its config.json: {in_brief(error)}") from error
+    if getattr(config, "quantization_config", None):
+        raise YayiError(f"{folder}: its weights are quantized; give the model that they were made of")
+    return config
 
 
 def _random(folder: Path, options: dict[str, Any]) -> PreTrainedModel:

@@ -1,7 +1,16 @@
-"""What the libraries would print on their own account stays off the terminal."""
+"""What libraries print of their own accord stays off the terminal, and what they raise is told in a line."""
 
 import os
 import warnings
+
+from yayi_data.console import one_line
+
+_LONGEST = 300
+
+
+def in_brief(error: Exception) -> str:
+    """Return what a library's error says, in one line of 300 characters at most."""
+    return one_line(" ".join(str(error).split()))[:_LONGEST]
 
 
 def quiet_libraries() -> None:

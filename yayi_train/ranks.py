@@ -5,22 +5,30 @@ import io
 import os
 import socket
 
+from yayi_data.console import one_line
 from yayi_data.errors import YayiError
 
 
 def rank() -> int:
     """Return this process's number among all, 0 without a launcher."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0)
 
 
 def local_rank() -> int:
     """Return this process's number on its node."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _number("LOCAL_RANK", 0)
 
 
 def world_size() -> int:
     """Return the number of processes of the run."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name) or str(default)
+    if not value.isdecimal():
+        raise YayiError(f"{name} is {one_line(value)!r} in the environment; expected a number, or unset it")
+    return int(value)
 
 
 def first_alone_talks() -> contextlib.AbstractContextManager[object]:
@@ -46,7 +54,7 @@ def refuse_unnumbered() -> None:
     if _numbered():
         return
     for name in ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
-        if int(os.environ.get(name) or "1") > 1:
+        if _number(name, 1) > 1:
             raise YayiError(
                 f"{name} is {os.environ[name]}, but RANK or MASTER_ADDR is not set, so each process would "
                 "train alone; start one task a node with `deepspeed --module yayi_train`, or set RANK, "

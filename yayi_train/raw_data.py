@@ -56,21 +56,26 @@ def _leave_nothing(lock_file: Path, *folders: Path) -> None:
 
 
 def _pack(config: Config, folder: Path) -> None:
+    from yayi_data.finish import DROPPED
     from yayi_data.pipeline import PackOptions, pack
+    from yayi_data.summary import hints
 
     given = asdict(config.pack)
     given["domains"] = Path(given["domains"]) if given["domains"] else None
-    pack(PackOptions(paths=(config.data.path,), tokenizer=config.model.path, output=folder, **given))
+    done = pack(PackOptions(paths=(config.data.path,), tokenizer=config.model.path, output=folder, **given))
+    for hint in hints(done.manifest, f"{folder}/{DROPPED}"):
+        say(hint)
 
 
 def _fingerprint(config: Config) -> str:
     """Return a name for what the raw files and the options are now; sizes and times stand for the content."""
+    named = (f"{config.model.path}/tokenizer.json", config.pack.domains, config.pack.template)
+    files = [Path(name) for name in named if name]
     facts = {
         "data": _state(config.data.path),
-        "tokenizer": _state(f"{config.model.path}/tokenizer.json"),
+        "tokenizer": config.model.path,
         "pack": asdict(config.pack),
-        "domains": _state(config.pack.domains or ""),
-        "template": _state(config.pack.template),
+        "files": [_state_of(path) for path in files if path.is_file()],
     }
     return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
@@ -85,7 +90,11 @@ def _state(pattern: str) -> Any:
     else:
         anchor = Path(path.anchor)
         files = sorted(anchor.glob(str(path.relative_to(anchor)))) if any(c in pattern for c in "*?[") else []
-    return [pattern, *([str(p), p.stat().st_size, p.stat().st_mtime_ns] for p in files)]
+    return [pattern, *map(_state_of, files)]
+
+
+def _state_of(file: Path) -> list[str | int]:
+    return [str(file), file.stat().st_size, file.stat().st_mtime_ns]
 
 
 def refuse_missing(data_path: str) -> None:

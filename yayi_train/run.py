@@ -8,8 +8,9 @@ from yayi_data.console import say
 from yayi_train.checkpoint import Checkpoint, last_checkpoint, remove_partial
 from yayi_train.flags import Flags
 from yayi_train.launcher import Launcher, end_with_parent, find_launcher
+from yayi_train.notices import idle_flags, kept_batch, size, warnings
 from yayi_train.ranks import rank, refuse_unnumbered
-from yayi_train.run_folder import FINAL, lock_of, remove_run, take
+from yayi_train.run_folder import FINAL, lock_of, refuse_other_base, remove_run, take
 from yayi_train.start import Start, decide
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def run(flags: Flags) -> None:
     refuse_unnumbered()
     launcher = find_launcher()
     start = decide(flags)
+    idle = idle_flags(flags, start)
+    if idle:
+        _say_once(idle)
     if start.finished and not flags.dry_run:
         _say_once(f"{start.folder}: the run is finished; its model is in {start.folder / FINAL}")
         return
@@ -33,6 +37,7 @@ def run(flags: Flags) -> None:
     quiet_libraries()
     refuse_unsupported(start.config)
     vocabulary = refuse_early(start.config, start.corpus.folder)
+    _name_base(start)
     if flags.dry_run:
         _tell_plan(start, vocabulary)
     else:
@@ -42,6 +47,15 @@ def run(flags: Flags) -> None:
 def _say_once(message: str) -> None:
     if rank() == 0:
         say(message)
+
+
+def _name_base(start: Start) -> None:
+    """Note which model the run starts from; YayiError where it started from another."""
+    from yayi_train.model import fingerprint, model_folder
+
+    base = fingerprint(model_folder(start.config.model.path))
+    refuse_other_base(start.folder, start.file, base)
+    start.file.base = base
 
 
 def _tell_plan(start: Start, vocabulary: "Vocabulary") -> None:
@@ -68,6 +82,7 @@ def _train_together(
 ) -> None:
     from yayi_train import loop
     from yayi_train.agreement import first_decides, refuse_differences, refuse_unshared
+    from yayi_train.attention import base_model
     from yayi_train.build import build, export
 
     refuse_differences(start)
@@ -76,7 +91,8 @@ def _train_together(
     refuse_unshared(start.folder)
     trainee, progress = build(start, vocabulary, device, last)
     if rank() == 0:
-        _announce(start, progress.step)
+        positions = getattr(base_model(trainee.engine).config, "max_position_embeddings", None)
+        _announce(start, progress.step, positions)
     loop.stop_on_signals()
     try:
         finished = loop.train(trainee, progress, launcher)
@@ -106,24 +122,13 @@ def _begin(start: Start, lock: FileLock) -> Checkpoint | None:
     return last
 
 
-def _announce(start: Start, step: int) -> None:
+def _announce(start: Start, step: int, positions: int | None) -> None:
     """Tell what is about to happen, and what is odd about it."""
-    total, optimizer, corpus = start.file.total_steps, start.config.optimizer, start.corpus
-    epoch = start.order.steps(0)
-    ranks, rows, passes = start.layout
-    say(
-        f"{total} steps, {epoch} an epoch, about {len(corpus.train) / epoch:.1f} conversations a step: "
-        f"{ranks} processes x {rows} rows x {passes} passes"
-    )
+    say(size(start))
+    kept = kept_batch(start)
+    if kept:
+        say(kept)
     if step:
         say(f"continuing after step {step}")
-    if optimizer.lr == 0:
-        say("warning: the learning rate is 0, so nothing is learnt")
-    if optimizer.warmup_steps >= total:
-        say(
-            f"warning: the warm-up has {optimizer.warmup_steps} steps and the run {total}: "
-            "the learning rate never reaches its highest"
-        )
-    silent = int((corpus.index.supervised_tokens[corpus.train] == 0).sum())
-    if silent:
-        say(f"warning: {silent} conversations have no supervised token, so nothing is learnt from them")
+    for warning in warnings(start, positions):
+        say(f"warning: {warning}")

@@ -26,7 +26,8 @@ _PACKAGES = ("yayi-tune", "torch", "transformers", "deepspeed", "peft", "tokeniz
 class RunFile:
     """The content of run.json.
 
-    `data` is the packed folder or its s3 URL, `digest` its manifest's; `global_rows` are the rows of a step
+    `data` is the packed folder or its s3 URL, `digest` its manifest's; `base` is the fingerprint of the model
+    to start from, empty before it is known; `global_rows` are the rows of a step
     over all ranks; `starts` lists, for every start, the step it began after and its layout; `epoch_steps` are
     the steps of the epochs counted so far.
     """
@@ -37,6 +38,7 @@ class RunFile:
     global_rows: int
     total_steps: int
     versions: dict[str, str]
+    base: str = ""
     starts: list[dict[str, int]] = field(default_factory=list)
     epoch_steps: list[int] = field(default_factory=list)
 
@@ -87,6 +89,7 @@ _KINDS = {
     "global_rows": int,
     "total_steps": int,
     "versions": dict,
+    "base": str,
     "starts": list,
     "epoch_steps": list,
 }
@@ -112,6 +115,16 @@ def refuse_other_run(folder: Path, old: RunFile, new: Config, digest: str) -> No
         raise YayiError(
             f"{folder}: holds another run: {'; '.join(differences)}; "
             "choose another --local-output-dir, or --no-resume to replace it"
+        )
+
+
+def refuse_other_base(folder: Path, file: RunFile, base: str) -> None:
+    """Raise YayiError unless the run started from the model whose fingerprint is `base`, or starts now."""
+    if file.base not in ("", base):
+        raise YayiError(
+            f"{folder}: the model in {file.config.model.path} is another than the run started from (it was "
+            f"{file.base[:12]}, is {base[:12]}); put that one back, choose another --local-output-dir, or "
+            "--no-resume to replace the run"
         )
 
 

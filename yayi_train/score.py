@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from yayi_data.console import one_line
+from yayi_data.errors import DataError
 from yayi_data.remote.mirror import packed_at
 from yayi_train import attention
 from yayi_train.config import DataConfig
@@ -10,7 +11,7 @@ from yayi_train.data import open_corpus, rows_of
 from yayi_train.evaluate import evaluate
 from yayi_train.lora import load_trained
 from yayi_train.model import model_folder
-from yayi_train.vocabulary import check_tokenizer
+from yayi_train.vocabulary import check_tokenizer, grow_vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,11 @@ def score(path_or_id: str, data: DataConfig, rows: int) -> Score:
     """
     folder = model_folder(path_or_id)
     corpus = open_corpus(packed_at(data.path), data, seed=0)
-    check_tokenizer(folder, corpus.folder)
+    if not corpus.index.supervised_tokens[corpus.train].sum():
+        raise DataError(f"{data.path}: holds no supervised token to evaluate")
+    vocabulary = check_tokenizer(folder, corpus.folder)
     model = load_trained(folder)
+    grow_vocabulary(attention.base_model(model), vocabulary)  # one that was not prepared, as training would
     inputs = attention.isolate(model) if data.packing else attention.plain
     totals = evaluate(model, inputs, corpus, rows_of(corpus, corpus.train, data, seed=0), rows)
     names = corpus.index.names

@@ -9,20 +9,24 @@ from transformers import AutoModelForCausalLM
 
 from yayi_data.errors import YayiError
 from yayi_train import attention
-from yayi_train.config import Config, LoraConfig
-from yayi_train.lora import ALL_LINEAR, check_modules
+from yayi_train.config import ALL_LINEAR, Config, LoraConfig
+from yayi_train.lora import check_modules
+from yayi_train.loss import check_head
 from yayi_train.model import model_folder, read_config
+from yayi_train.quiet import in_brief
 from yayi_train.vocabulary import Vocabulary, check_tokenizer
 
 
 def refuse_early(config: Config, packed: Path) -> Vocabulary:
     """Return the model's vocabulary for the packed data; YayiError for what its training would meet later.
 
-    That is another tokenizer, an architecture whose documents cannot be kept apart, an unknown LoRA module.
+    That is another tokenizer, an architecture whose documents cannot be kept apart or whose loss would be
+    another, an unknown LoRA module.
     """
     folder = model_folder(config.model.path)
     vocabulary = check_tokenizer(folder, packed)
     model = skeleton(folder)
+    check_head(model)
     if config.data.packing:
         attention.isolate(model)
     if config.lora and config.lora.modules != [ALL_LINEAR]:
@@ -32,13 +36,13 @@ def refuse_early(config: Config, packed: Path) -> Vocabulary:
 
 def skeleton(folder: Path) -> Any:
     """Return the model of a folder's config.json with no memory behind its parameters."""
+    config = read_config(folder)
     try:
-        config = read_config(folder)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise YayiError(f"--input-model {folder}: its config.json makes no model: {reason}") from None
+    except Exception as error:  # transformers computes with whatever stands there
+        said = f"{type(error).__name__}: {in_brief(error)}"
+        raise YayiError(f"--input-model {folder}: its config.json makes no model: {said}") from error
 
 
 def parameters(config: Config, vocabulary: Vocabulary) -> tuple[int, int]:

@@ -3,13 +3,15 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yayi_data.errors import YayiError
 from yayi_data.remote.mirror import is_mirror
 from yayi_data.remote.urls import bare
 from yayi_train import raw_data
-from yayi_train.config import Config, absolute, resolve
+from yayi_train.config import Config
 from yayi_train.data import Corpus, Layout, Order, open_corpus
 from yayi_train.flags import Flags
 from yayi_train.ranks import world_size
+from yayi_train.resolve import absolute, resolve
 from yayi_train.run_folder import (
     FINAL,
     RunFile,
@@ -36,6 +38,11 @@ class Start:
     def config(self) -> Config:
         """The run's configuration."""
         return self.file.config
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is something to evaluate: supervised tokens kept for it."""
+        return bool(self.corpus.index.supervised_tokens[self.corpus.test].sum())
 
     @property
     def finished(self) -> bool:
@@ -65,10 +72,21 @@ def decide(flags: Flags) -> Start:
         global_rows=layout.global_rows,
         total_steps=config.run.max_steps or order.total_steps(config.run.epochs),
         versions=versions(),
+        base=earlier.base if earlier else "",
         starts=earlier.starts if earlier else [],
         epoch_steps=order.counted,
     )
-    return Start(folder, file, corpus, order, layout, replaces=there is not None and earlier is None)
+    start = Start(folder, file, corpus, order, layout, replaces=there is not None and earlier is None)
+    _refuse_unmeasured(start)
+    return start
+
+
+def _refuse_unmeasured(start: Start) -> None:
+    if start.config.run.keep_best and not start.evaluates:
+        raise YayiError(
+            f"--keep-best goes by the evaluation loss, and the {len(start.corpus.test)} conversations of "
+            f"--test-size {start.config.data.test_size:g} have no supervised token; raise --test-size"
+        )
 
 
 def _with_absolute_paths(config: Config) -> Config:

@@ -110,13 +110,17 @@ def added_ids(before: dict[str, Any], after: dict[str, Any]) -> list[int]:
 
 
 def read_tokenizer(folder: Path) -> dict[str, Any]:
-    """Return the parsed tokenizer.json of a folder."""
+    """Return the parsed tokenizer.json of a folder; YayiError where it is none of the tokenizers library."""
     try:
-        return tokenizer_json.read_object(folder / "tokenizer.json")
+        content = tokenizer_json.read_object(folder / "tokenizer.json")
     except OSError as error:
         raise YayiError(
             f"{folder}: no tokenizer.json there, and a model's ids mean nothing without it"
         ) from error
+    fault = tokenizer_json.fault(content, ())
+    if fault:
+        raise YayiError(f"{folder / 'tokenizer.json'}: {fault}")
+    return content
 
 
 def read_tokenizer_config(folder: Path) -> dict[str, Any]:

@@ -169,10 +169,13 @@ HOSTILE = st.lists(
     ),
     st.booleans(),
     st.sampled_from([None, 1]),
+    st.sampled_from([[], [{"instruction": "问" * 4096, "output": "答"}]]),
 )  # fmt: skip
 def test_what_a_close_look_finds_is_suspected(
-    values: list[Any], ascii_only: bool, indent: int | None
+    values: list[Any], ascii_only: bool, indent: int | None, before: list[Any]
 ) -> None:
+    """Also behind a record that, with \\u for every letter, makes nearly all of the bytes escapes."""
+    values = before + values
     raws = [json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode() for value in values]
     starts = [sum(len(raw) + 1 for raw in raws[:i]) for i in range(len(raws))]
     found = suspicious(Batch(values, b"\n".join(raws), starts, "alpaca"), RULES)

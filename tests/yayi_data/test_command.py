@@ -1,5 +1,10 @@
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import typer
@@ -48,3 +53,38 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     writer.stdout.close()
     assert writer.stderr.read() == b""
     assert writer.wait() == 141
+
+
+def dedup_that_waits(folder: Path, begin: Callable[[], object] | None = None) -> subprocess.Popen[bytes]:
+    """Start a dedup of stdin in `folder` and return it when its temporary folder, in `folder`/t, is there."""
+    (folder / "t").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "yayi_data.cli", "dedup", "-", "--output", str(folder / "kept.jsonl")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(folder / "t")},
+        preexec_fn=begin,
+    )
+    deadline = time.monotonic() + 60
+    while not any((folder / "t").glob("yayi-dedup-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_ended_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    process = dedup_that_waits(tmp_path)
+    process.send_signal(number)
+    assert process.stderr is not None
+    assert process.stderr.read() == b"interrupted\n"
+    assert process.wait(60) == 130
+    assert list(tmp_path.rglob("*")) == [tmp_path / "t"]
+
+
+def test_a_command_under_nohup_goes_on(tmp_path: Path) -> None:
+    process = dedup_that_waits(tmp_path, lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    process.communicate(b'{"instruction": "a", "output": "b"}\n', timeout=60)
+    assert process.returncode == 0
+    assert (tmp_path / "kept.jsonl").exists()

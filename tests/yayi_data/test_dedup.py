@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -272,13 +273,31 @@ def test_what_fails_late_leaves_the_old_output_and_nothing_else(
     assert (tmp_path / "kept.jsonl").read_text() == "old"
 
 
-def test_a_file_that_changes_meanwhile_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_files_than_may_be_open_are_read_again(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(200):
+        write(tmp_path / "in" / f"{i:03}.jsonl", record(f"问题{i}"), record(f"{i}", f"{i}"))
+    code = (
+        "import resource, sys; from yayi_data.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); main()"
+    )
+    command = [sys.executable, "-c", code, "dedup", "in", "--output", "kept.jsonl", "--threshold", "0.7"]
+    ended = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(lines(tmp_path / "kept.jsonl")) < 400
+    assert lines(tmp_path / "kept.jsonl")[0] == record("问题0")
+
+
+@pytest.mark.parametrize("change", [lambda old: b"{}", lambda old: old.replace("一".encode(), "二".encode())])
+def test_a_file_that_changes_meanwhile_is_told(
+    change: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write(tmp_path / "a.jsonl", record("一"))
     read = print_records
 
     def read_and_change(*arguments: Any) -> Any:
         found = read(*arguments)
-        source.write_bytes(b"{}")
+        source.write_bytes(change(source.read_bytes()))
         return found
 
     monkeypatch.setattr("yayi_data.dedup.print_records", read_and_change)

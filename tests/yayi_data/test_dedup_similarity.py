@@ -3,8 +3,10 @@ import random
 import numpy as np
 import pytest
 
-from yayi_data.dedup.similarity import bands_for, grams, jaccard, normalised, signatures
-from yayi_data.dedup.twins import Search, find_twins
+from yayi_data.dedup import bits, twins
+from yayi_data.dedup.bits import HeldBits
+from yayi_data.dedup.similarity import Grams, bands_for, grams, jaccard, normalised, signatures
+from yayi_data.dedup.twins import Search, Twins, find_twins
 
 THRESHOLD = 0.8
 
@@ -57,6 +59,58 @@ def test_bands_find_pairs_at_the_threshold(threshold: float) -> None:
     assert 1 - (1 - threshold**bands.rows) ** bands.count >= 0.99
 
 
+@pytest.mark.parametrize("held", [1 << 25, 40 << 10], ids=["all held", "few held"])
+def test_bits_bound_the_similarity_from_above(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bits, "_HELD", held)
+    pick = random.Random(3)
+    texts = ["".join(pick.choices("一二三四五六", k=pick.choice([1, 40, 400, 3000]))) for _ in range(20)]
+    of = [grams(text) for text in texts] + [grams(text[:-1] + "七") for text in texts]
+    held_bits = HeldBits(of.__getitem__, len(of))
+    for i in range(len(of)):
+        for some in np.array_split(np.delete(np.arange(len(of)), i), 10):
+            exactly = [jaccard(of[i], of[j]) for j in some]
+            assert (held_bits.bounds(i, some) >= exactly).all()
+
+
+def boilerplate(count: int, own: int) -> list[str]:
+    """Texts of 300 characters, of which all share all but the last `own`."""
+    pick = random.Random(11)
+    shared, *ends = ("".join(pick.choices(LETTERS, k=300 - own if i == 0 else own)) for i in range(count + 1))
+    return [shared + end for end in ends]
+
+
+LETTERS = [chr(0x4E00 + i) for i in range(5000)]
+
+
+def twins_of(texts: list[str]) -> Twins:
+    bands = bands_for(THRESHOLD)
+    digests = np.arange(2 * len(texts), dtype=np.uint64).reshape(-1, 2)
+    search = Search(THRESHOLD, bands)
+    return find_twins(digests, signatures(texts, bands), lambda i: grams(texts[i]), search)
+
+
+def test_records_with_one_long_instruction_are_told_apart_without_their_grams(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts, compared = boilerplate(150, own=38), []
+
+    def counted(a: Grams, b: Grams) -> float:
+        compared.append((a, b))
+        return jaccard(a, b)
+
+    monkeypatch.setattr(twins, "jaccard", counted)
+    assert 0.76 < exact(texts[0], texts[1]) < 0.78
+    assert (twins_of(texts).twin == -1).all()
+    assert len(compared) < len(texts)
+
+
+def test_the_twin_is_the_first_that_is_near_enough_however_many_are_almost() -> None:
+    texts = boilerplate(600, own=38)
+    texts.append(texts[500][:-3] + texts[0][-3:])
+    near = [j for j in range(600) if exact(texts[600], texts[j]) >= THRESHOLD]
+    assert twins_of(texts).twin[600] == near[0]
+
+
 def generated_pairs(count: int, low: float, high: float) -> list[tuple[str, str]]:
     """Pairs of texts, each of its own, whose similarity is spread over [low, high)."""
     pick, pairs = random.Random(7), []
@@ -75,13 +129,9 @@ def generated_pairs(count: int, low: float, high: float) -> list[tuple[str, str]
 def test_recall_and_precision_are_over_95_in_100(low: float, high: float) -> None:
     near, far = generated_pairs(400, low, high), generated_pairs(400, 0.7, 0.8)
     texts = [text for pair in near + far for text in pair]
-    bands = bands_for(THRESHOLD)
-    digests = np.arange(2 * len(texts), dtype=np.uint64).reshape(-1, 2)
-    twins = find_twins(
-        digests, signatures(texts, bands), lambda i: grams(texts[i]), Search(THRESHOLD, bands)
-    ).twin
-    found = set(np.flatnonzero(twins >= 0).tolist())
+    twin = twins_of(texts).twin
+    found = set(np.flatnonzero(twin >= 0).tolist())
     wanted = {2 * i + 1 for i in range(len(near))}
     assert len(found & wanted) / len(wanted) > 0.95
     assert len(found & wanted) / len(found) > 0.95
-    assert all(twins[i] == i - 1 for i in found)
+    assert all(twin[i] == i - 1 for i in found)

@@ -98,7 +98,7 @@ def test_wrong_use_writes_nothing(folder: Path, tmp_path: Path) -> None:
         ("parquet", tmp_path / "a.jsonl", "must end in .parquet"),
         ("messages", tmp_path / "a.txt", "must end in .jsonl or .json or .parquet"),
         ("messages", folder / "a.jsonl", "lies in the packed folder"),
-        ("labels", folder, "lies in the packed folder"),
+        ("labels", folder, "exists already"),
     ]:
         with pytest.raises(YayiError, match=message):
             export(folder, form, output)

@@ -177,6 +177,8 @@ ALPACA = [
     Kind("tag-malformed", "/instruction", A.in_value(lambda t: MARK + '"媒宣领域任务】' + t[1:], "instruction")),
     Kind("tag-malformed", "/instruction", A.in_value(lambda t: MARK + '" 【媒宣领域任务】' + t[1:], "instruction")),
     Kind("tag-malformed", "/instruction", A.in_value(lambda t: MARK + '"[媒宣领域任务]' + t[1:], "instruction")),
+    Kind("tag-malformed", "/instruction", A.in_value(lambda t: MARK + '" ［媒宣领域任务］' + t[1:], "instruction")),
+    Kind("tag-malformed", "/instruction", A.in_value(lambda t: MARK + '"\\n[媒宣领域任务]' + t[1:], "instruction")),
     Kind("tag-unknown", "/instruction", A.in_value(lambda t: MARK + '"【媒宣领城任务】' + t[1:], "instruction")),
     Kind("tag-several", "/instruction",
          A.in_value(lambda t: MARK + '"【媒宣领域任务】【舆情领域任务】' + t[1:], "instruction")),

@@ -394,6 +394,39 @@ def test_inspect_and_export_read_through_the_cache(s3, run, packed, tmp_path) ->
     assert (tmp_path / "offline.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
 
 
+def test_diff_compares_packed_folders_wherever_they_are(s3, run, packed, tmp_path) -> None:
+    local_pack(f"{s3.url}/in", tmp_path / "same")
+    local_pack(f"{s3.url}/in/a.jsonl", tmp_path / "half")
+    code, out, said = run("diff", packed, tmp_path / "same")
+    assert (code, said) == (0, ""), out
+    assert out.startswith(f"A: {packed}\n")
+    found = json.loads(run("diff", tmp_path / "half", packed, "--json")[1])
+    assert (found["b"], found["rows"]["added"]) == (packed, 8)
+    assert all(example["texts"][1] for example in found["examples"])
+    assert run("diff", packed, f"{s3.url}/in")[0] == 2
+
+
+def test_diff_of_urls_repeats_no_secret(s3, run) -> None:
+    s3.keep_versions()
+    urls = []
+    for line in LINES[:2]:
+        s3.put("in.jsonl", line)
+        urls.append(f"{s3.url}/in.jsonl?versionId={s3.version('in.jsonl')}")
+    for arguments in (urls, (*urls, "--json")):
+        code, out, said = run("diff", *arguments)
+        assert (code, "versionId" in out + said) == (1, False), out + said
+
+
+def test_report_reads_through_the_cache(s3, run, packed, tmp_path) -> None:
+    code, _, said = run("report", packed, "--output", tmp_path / "there.html")
+    assert code == 0, said
+    local_pack(f"{s3.url}/in", tmp_path / "out")
+    run("report", tmp_path / "out", "--output", tmp_path / "here.html")
+    there = (tmp_path / "there.html").read_bytes()
+    assert there.replace(packed.encode(), b"out") == (tmp_path / "here.html").read_bytes()
+    assert run("report", f"{s3.url}/in", "--output", tmp_path / "no.html")[0] == 2
+
+
 @pytest.mark.parametrize("how", ["changed", "cut", "emptied", "gone"])
 def test_a_corrupt_cache_entry_is_fetched_again(s3, packed, how) -> None:
     folder = packed_at(packed)
@@ -493,10 +526,20 @@ def test_overwrite_removes_what_the_old_manifest_lists_only(s3, run, packed) -> 
     assert s3.objects("out")["tokenizer/mine.jsonl"] == b"mine"
 
 
-def test_an_input_below_the_output_is_refused(s3, run, packed) -> None:
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("out/dropped.jsonl", "out/dropped.jsonl: is an input and lies in the output"),
+        ("out/drop*", "out/dropped.jsonl: is an input and lies in the output"),
+        ("*/*.jsonl", "out/dropped.jsonl: is an input and lies in the output"),
+        ("out", "is an input; choose another --output"),
+        ("", "is an input; choose another --output"),
+    ],
+)
+def test_an_input_below_the_output_is_refused(s3, run, packed, given, expected) -> None:
     before = s3.objects("out")
-    code, _, said = run("pack", f"{packed}/dropped.jsonl", *PACK, "--output", packed, "--overwrite")
-    assert (code, "is an input and lies in the output" in said) == (2, True), said
+    code, _, said = run("pack", f"{s3.url}/{given}", *PACK, "--output", packed, "--overwrite")
+    assert (code, said.count("\n"), expected in said) == (2, 1, True), said
     assert s3.objects("out") == before
 
 

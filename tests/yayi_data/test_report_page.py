@@ -214,6 +214,15 @@ def test_many_domains_are_named_up_to_a_point(byte_level: Path, run_folder: Path
     assert "the domains most learnt from" in text
 
 
+def test_many_sources_are_named_up_to_a_point(folder: Path, tmp_path: Path) -> None:
+    whole = load(folder)
+    more = [replace(whole.sources[0], name=f"more-{i}.jsonl", records=0) for i in range(2000)]
+    write(folder, replace(whole, sources=[*whole.sources, *more]))
+    words = Words(made(folder, tmp_path)).text
+    assert "Sources; 1,901 more are left out" in words
+    assert words.count("more-") == 99
+
+
 def test_samples_come_from_all_domains_alike() -> None:
     domain = np.array([0] * 900 + [1] * 90 + [2] * 10, np.int32)
     chosen = choose(domain, 100)

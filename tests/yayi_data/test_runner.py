@@ -23,7 +23,7 @@ def die(exponent: int, number: int) -> int:
 
 
 def interrupts_are_blocked(exponent: int, number: int) -> bool:
-    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    return {signal.SIGINT, signal.SIGHUP} <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 two = partial(int, "2")
@@ -86,7 +86,7 @@ class Interrupting(list[int]):
             self.end.set()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_waits_until_the_workers_have_started(number: int) -> None:
     jobs = Interrupting([1, 2], number)
     before = signal.signal(number, signal.default_int_handler)

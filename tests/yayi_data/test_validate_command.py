@@ -164,6 +164,7 @@ def test_repeats_are_found_across_files_and_errors_never_count() -> None:
 
 def test_any_number_of_workers_gives_the_same_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "JOB_BYTES", 3_000)
+    monkeypatch.setattr(checking, "POOL_BYTES", 3_000)
     blocks = [
         GOOD.replace("你好", f"你好{i}", 1) + ("\n" if i % 3 else BAD) + '{"broken\n' * (i % 5 == 0)
         for i in range(300)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import torch
 
 from yayi_train import checkpoint as checkpoints
 from yayi_train.checkpoint import (
@@ -22,6 +23,15 @@ def write(folder: Path, step: int, eval_loss: float | None = None) -> Path:
     (partial / "state" / "model.pt").write_bytes(b"x" * 100)
     checkpoints._publish(partial, Checkpoint(path, step, 2, 2, eval_loss, {"tokens": 0}))
     return path
+
+
+def write_state(folder: Path, step: int) -> Path:
+    """Write a checkpoint whose state is one that torch wrote, and return the state's file."""
+    path = write(folder, step)
+    file = path / "state" / "model.pt"
+    torch.save({"weight": torch.arange(1000.0), "step": step}, file)
+    change(path, files={"state/model.pt": file.stat().st_size})
+    return file
 
 
 def change(path: Path, **facts: object) -> None:
@@ -62,10 +72,38 @@ def test_checkpoints_are_found_in_the_order_of_their_steps(tmp_path):
     ],
 )
 def test_one_that_is_not_whole_is_passed_over_and_named(tmp_path, capsys, damage, said):
-    write(tmp_path, 1)
+    write_state(tmp_path, 1)
     damage(write(tmp_path, 2))
     assert last_checkpoint(tmp_path).step == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:3000] + bytes([content[3000] ^ 1]) + content[3001:],
+        lambda content: bytes(len(content)),
+        lambda content: content[:-2000] + bytes(2000),
+        lambda content: content[:2048] + bytes(1024) + content[3072:],
+    ],
+    ids=["one bit", "all zeros", "zeros at the end", "a block of zeros"],
+)
+def test_one_that_changed_at_its_size_is_passed_over_and_counts_no_more(tmp_path, capsys, damage):
+    write_state(tmp_path, 1)
+    file = write_state(tmp_path, 2)
+    file.write_bytes(damage(file.read_bytes()))
+    assert last_checkpoint(tmp_path).step == 1
+    assert "checkpoint-2 is damaged (state/model.pt is not as it was written)" in capsys.readouterr().err
+    write_state(tmp_path, 3)
+    prune(tmp_path, 2, keep_best=False)
+    assert steps(tmp_path) == [1, 3]  # a limit of two would leave the damaged one and the last
+
+
+def test_where_all_are_damaged_none_is_used(tmp_path, capsys):
+    file = write_state(tmp_path, 1)
+    file.write_bytes(bytes(file.stat().st_size))
+    assert last_checkpoint(tmp_path) is None
+    assert "checkpoint-1 is damaged" in capsys.readouterr().err
 
 
 def test_a_damaged_one_is_pruned_in_its_turn_and_without_a_word(tmp_path, capsys):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from yayi_data.errors import YayiError
-from yayi_train.config import resolve
 from yayi_train.deepspeed_file import WORDS
 from yayi_train.engine import refuse_unsupported
 from yayi_train.flags import Flags
+from yayi_train.resolve import resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -219,6 +219,12 @@ def test_a_right_value_is_taken(file, values):
 def test_what_is_switched_off_may_stand_in_the_file(file):
     off = {"prescale_gradients": False, "gradient_predivide_factor": 1.0, "amp": {"enabled": False}}
     assert config(file(off)).zero_stage == 0
+
+
+@pytest.mark.parametrize("key", ["writer", "checkpoint_serialization"])
+def test_another_way_of_writing_checkpoints_is_refused(file, key):
+    with pytest.raises(YayiError, match=f"checkpoint/{key} is not supported"):
+        config(file({"checkpoint": {key: {}, "tag_validation": "Warn"}}))
 
 
 def test_a_key_of_the_zero_section_that_deepspeed_lacks_is_refused(file):

@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from yayi_train import cli
-from yayi_train.config import resolve
 from yayi_train.flags import Flags
+from yayi_train.resolve import resolve
 
 OF_THE_YAYI_REPOSITORY = shlex.split(
     """

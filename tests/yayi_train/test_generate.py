@@ -216,6 +216,35 @@ class TestChat:
         assert "".join(pieces) == "龘靐 🙂\n"
         assert not any("\ufffd" in piece for piece in pieces)
 
+    def test_what_is_no_text_is_asked_for_again(self, speaker, monkeypatch, capsys):
+        undecodable = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        asked = self.talk(scripted(speaker, "好。"), monkeypatch, undecodable, "\udcff", "你好", "")
+        assert [one.turns for one in asked] == [(Turn("user", "你好"),)]
+        assert capsys.readouterr().err.count("that was not UTF-8; say it again") == 2
+
+
+class TestSettings:
+    """What generation_config.json may leave out, and what it may not say."""
+
+    def speaker(self, prepared, folder, **values):
+        shutil.copytree(prepared, folder)
+        (folder / "generation_config.json").write_text(json.dumps(values))
+        return load_speaker(str(folder), 2)
+
+    def test_without_tokens_that_end_a_reply_the_templates_do(self, prepared, speaker, tmp_path):
+        found = self.speaker(prepared, tmp_path / "m").settings
+        assert found.eos_token_id == speaker.settings.eos_token_id
+        assert found.pad_token_id == speaker.settings.pad_token_id
+
+    def test_one_token_alone_may_end_it(self, prepared, tmp_path):
+        speaker = self.speaker(prepared, tmp_path / "m", eos_token_id=5)
+        assert speaker.said([7, 5]) == speaker.said([7])
+
+    def test_a_value_that_does_not_serve_is_one_sentence(self, prepared, tmp_path):
+        speaker = self.speaker(prepared, tmp_path / "m", do_sample=True, temperature=-1.0)
+        with pytest.raises(YayiError, match=r"generation_config\.json does not serve: .*temperature"):
+            answer(speaker, ASKED)
+
 
 class TestCommand:
     """The commands, as typed."""
@@ -250,6 +279,7 @@ class TestCommand:
         ("options", "told"),
         [
             (("--prompt", "a", "--messages", "b"), "--prompt and --messages ask two different things"),
+            (("--prompt", "\udcff"), "--prompt is not UTF-8 text"),
             (("--messages", "nowhere"), "--messages nowhere: cannot read it"),
         ],
     )

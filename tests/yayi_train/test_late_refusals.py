@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from yayi_data.errors import DataError, YayiError
-from yayi_train import agreement, checkpoint, data, feed, skeleton, trace
+from yayi_train import checkpoint, data, feed, score, skeleton, trace
 from yayi_train.config import DataConfig
 from yayi_train.deepspeed_file import read_deepspeed
+from yayi_train.flags import Flags
 from yayi_train.model import model_folder
+from yayi_train.resolve import resolve
+from yayi_train.vocabulary import read_tokenizer
 
 DATA = DataConfig(path="", seq_len=512, packing=True, test_size=0, mix={}, domains=[], limit=None)
 
@@ -29,24 +32,44 @@ def test_a_hub_id_that_the_hub_does_not_give(monkeypatch):
         model_folder("some/model")
 
 
-def test_ranks_that_see_other_data(monkeypatch):
-    monkeypatch.setattr(agreement, "agree", lambda value: [value, "data of another"])
-    start = SimpleNamespace(file=SimpleNamespace(digest="0123456789abcdef", total_steps=5), layout=(2, 8, 1))
-    seen = "data 0123456789ab, 2 processes x 8 rows x 1 passes, 5 steps"
-    with refused(f"rank 1 has data of another; rank 0 has {seen}: give every node the same data and flags"):
-        agreement.refuse_differences(start)
-
-
 def test_a_deepspeed_config_that_is_no_json(tmp_path):
     (tmp_path / "ds.json").write_text("{,}")
     with refused("ds.json: is not JSON: "):
         read_deepspeed(str(tmp_path / "ds.json"))
 
 
-def test_a_config_that_makes_no_model(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    with refused(f"--input-model {tmp_path}: its config.json makes no model: "):
-        skeleton.skeleton(tmp_path)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "t5"}, "--input-model {}: its config.json makes no model: ValueError: "),
+        ({"num_attention_heads": 0}, "{}: cannot read its config.json: "),
+        ({"hidden_size": "x"}, "{}: cannot read its config.json: "),
+        ({"hidden_size": 33}, "{}: cannot read its config.json: "),
+        ({"vocab_size": -5}, "--input-model {}: its config.json makes no model: RuntimeError: "),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "{}: its weights are quantized"),
+    ],
+)
+def test_a_config_that_makes_no_model(make_model, tmp_path, changes, said):
+    base = make_model(tmp_path / "base", **changes)
+    with refused(said.format(base)):
+        skeleton.skeleton(base)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"model": {}}', '{"model": {"vocab": {"a": 0}}, "added_tokens": [{}]}']
+)
+def test_a_tokenizer_that_is_none(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with refused(f"{tmp_path}/tokenizer.json: found no model with a vocabulary"):
+        read_tokenizer(tmp_path)
+
+
+def test_a_model_that_alters_its_logits_is_refused_without_its_weights(make_model, packed, tmp_path):
+    sizes = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    base = make_model(tmp_path / "base", model_type="gemma2", architectures=["Gemma2ForCausalLM"], **sizes)
+    flags = Flags(data_path="d", input_model=str(base), local_output_dir=tmp_path / "out", packing=False)
+    with refused("a 'gemma2' model changes its logits after the head"):
+        skeleton.refuse_early(resolve(flags), packed)
 
 
 class TestCheckpoints:
@@ -95,6 +118,13 @@ class TestTrace:
         with refused(f"{tmp_path}: holds no run.json; give the --local-output-dir of a run"):
             trace.trace(tmp_path, 1)
 
+    def test_data_with_nothing_to_evaluate(self, packed, model, monkeypatch):
+        corpus = data.open_corpus(packed, DATA, seed=0)
+        index = replace(corpus.index, supervised_tokens=np.zeros_like(corpus.index.supervised_tokens))
+        monkeypatch.setattr(score, "open_corpus", lambda *_, **__: replace(corpus, index=index))
+        with refused("holds no supervised token to evaluate", DataError):
+            score.score(str(model), replace(DATA, path=str(packed)), 8)
+
     def test_data_that_was_packed_anew(self, train, monkeypatch):
         folder = train("--max-steps", 1)
         read = trace.read_run
@@ -108,9 +138,6 @@ class TestTrace:
 
 
 def test_offloading_the_optimizer_without_partitioning_it(tmp_path):
-    from yayi_train.config import resolve
-    from yayi_train.flags import Flags
-
     file = tmp_path / "ds.json"
     file.write_text('{"zero_optimization": {"stage": 0, "offload_optimizer": {"device": "cpu"}}}')
     flags = Flags(data_path="d", input_model="m", local_output_dir=tmp_path / "o", deepspeed=str(file))

@@ -1,6 +1,7 @@
 """Models load from safetensors alone, whole or not at all, and are saved so that anyone loads them."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from yayi_data.errors import YayiError
 from yayi_data.template import load_template
 from yayi_data.tokenizer import load_tokenizer
-from yayi_train.model import load_base, model_folder, save_final
+from yayi_train.model import fingerprint, load_base, model_folder, read_config, save_final
 from yayi_train.skeleton import skeleton
 
 WEIGHTS = "model.safetensors"
@@ -20,6 +21,46 @@ WEIGHTS = "model.safetensors"
 def base(make_random_model, tmp_path):
     make_random_model("llama").save_pretrained(tmp_path / "base")
     return tmp_path / "base"
+
+
+class TestFingerprint:
+    """`fingerprint`: what tells a model from another one in the same place."""
+
+    def test_it_is_the_same_for_a_copy(self, base, tmp_path):
+        assert fingerprint(base) == fingerprint(shutil.copytree(base, tmp_path / "copy"))
+
+    @pytest.mark.parametrize("file", ["config.json", WEIGHTS])
+    def test_any_byte_of_a_small_model_changes_it(self, base, file):
+        before = fingerprint(base)
+        content = bytearray((base / file).read_bytes())
+        for place in (0, len(content) // 2, len(content) - 1):
+            content[place] ^= 1
+            (base / file).write_bytes(content)
+            assert fingerprint(base) != before
+            content[place] ^= 1
+
+    def test_of_a_large_file_the_beginning_the_end_and_much_between_count(self, base, tmp_path):
+        before = set()
+        for start in (0, 2**20, 2**26 - 2**20):
+            weights = bytearray(2**26)
+            weights[start : start + 2**21] = b"x" * len(weights[start : start + 2**21])
+            (base / WEIGHTS).write_bytes(weights)
+            before.add(fingerprint(base))
+        assert len(before) == 3
+
+
+class TestFolder:
+    """`model_folder` and `read_config`, given what is nearly right."""
+
+    def test_of_a_runs_folder_it_names_the_model_in_it(self, tmp_path):
+        (tmp_path / "final").mkdir()
+        with pytest.raises(YayiError, match=rf"give a model's folder \({tmp_path}/final is one\)"):
+            model_folder(str(tmp_path))
+
+    def test_an_adapter_in_a_models_place_is_told_what_makes_it_one(self, tmp_path):
+        (tmp_path / "adapter_config.json").write_text("{}")
+        with pytest.raises(YayiError, match="is an adapter; `yayi-train merge` makes a model"):
+            read_config(model_folder(str(tmp_path)))
 
 
 class TestLoad:
@@ -36,6 +77,13 @@ class TestLoad:
         first = load_base(base, torch.float32)
         assert "starting from random ones" in capsys.readouterr().err
         assert torch.equal(first.lm_head.weight, load_base(base, torch.float32).lm_head.weight)
+
+    def test_weights_of_which_only_the_list_is_there_are_refused(self, base):
+        (base / WEIGHTS).unlink()
+        shards = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+        (base / "model.safetensors.index.json").write_text(json.dumps(shards))
+        with pytest.raises(YayiError, match=r"its weights cannot be read, .*model-00001-of-00002"):
+            load_base(base, torch.float32)
 
     @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth"])
     def test_pickled_weights_are_refused(self, base, name):

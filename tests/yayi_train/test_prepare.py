@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,14 @@ def base(make_random_model, byte_level, tmp_path):
     make_random_model("llama", vocab_size=size).to(torch.bfloat16).save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes((byte_level / "tokenizer.json").read_bytes())
     return folder
+
+
+def test_the_folder_one_is_in_may_be_the_output(make_model, tmp_path, monkeypatch):
+    base = make_model(tmp_path / "base")
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path / "model")
+    prepare(str(base), "yayi", Path())
+    assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
 def test_control_tokens_come_last_and_in_order(base, tmp_path):

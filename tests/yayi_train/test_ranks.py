@@ -1,11 +1,12 @@
 import os
+import re
 
 import pytest
 import torch
 
 from yayi_data.errors import YayiError
 from yayi_train.engine import _choose_device
-from yayi_train.ranks import complete_environment
+from yayi_train.ranks import complete_environment, rank
 
 NAMES = (
     "RANK",
@@ -39,6 +40,19 @@ def test_one_of_several_without_a_rank_is_refused(environment, name):
     environment(**{name: "4"})
     with pytest.raises(YayiError, match=f"{name} is 4, but RANK or MASTER_ADDR is not set"):
         complete_environment()
+
+
+@pytest.mark.parametrize(("name", "value"), [("WORLD_SIZE", "x"), ("SLURM_NTASKS", "2(x3)")])
+def test_what_is_no_number_is_refused_by_its_name(environment, name, value):
+    environment(**{name: value})
+    with pytest.raises(YayiError, match=rf"{name} is '{re.escape(value)}' in the environment; expected a"):
+        complete_environment()
+
+
+def test_a_rank_is_no_negative_number(environment):
+    environment(RANK="-1")
+    with pytest.raises(YayiError, match="RANK is '-1' in the environment"):
+        rank()
 
 
 def test_a_launchers_ranks_are_left_as_they_are(environment):

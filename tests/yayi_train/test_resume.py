@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import torch
 from filelock import FileLock
 
 from yayi_train.flags import Flags
@@ -94,10 +95,28 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(train, undistu
     assert [s["step"] for s in orjson.loads((folder / "run.json").read_bytes())["starts"]] == [0, 4]
 
 
-def test_a_checkpoint_damaged_at_its_size_is_named_with_the_way_on(attempt, killed, tmp_path):
+def test_a_checkpoint_that_changed_at_its_size_is_named_and_the_one_before_is_used(
+    attempt, undisturbed, killed, tmp_path
+):
     folder = Path(shutil.copytree(killed, tmp_path / "out"))
     state = next((folder / "checkpoint-8" / "state").glob("mp_rank_00*"))
-    state.write_bytes(bytes(state.stat().st_size))
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    ended = attempt(*FLAGS, ranks=2, folder=folder)
+    assert ended.codes == [0, 0], ended.err
+    assert "checkpoint-8 is damaged (state/mp_rank_00_model_states.pt is not as it" in ended.err[0]
+    assert losses(folder) == losses(undisturbed)
+
+
+def test_a_checkpoint_of_another_version_is_named_with_the_way_on(attempt, killed, tmp_path):
+    folder = Path(shutil.copytree(killed, tmp_path / "out"))
+    state = next((folder / "checkpoint-8" / "state").glob("mp_rank_00*"))
+    torch.save({"other": "things" * 50}, state)
+    facts = folder / "checkpoint-8" / "checkpoint.json"
+    content = orjson.loads(facts.read_bytes())
+    content["files"][f"state/{state.name}"] = state.stat().st_size
+    facts.write_bytes(orjson.dumps(content))
     ended = attempt(*FLAGS, ranks=2, folder=folder)
     assert ended.codes == [2, 2]
     assert "checkpoint-8: cannot be loaded" in ended.err[0]

@@ -1,10 +1,12 @@
 """What else a run does: adapters, the best checkpoint, plans, traces, raw data."""
 
 import json
+import resource
 import shutil
 
 import orjson
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from yayi_data.manifest import load
@@ -42,6 +44,33 @@ def test_a_run_of_an_adapter_continues_on_another_number_of_ranks(train, adapter
     assert [line["loss"] for line in lines(folder)] == pytest.approx(
         [line["loss"] for line in lines(adapters[0])], rel=1e-5
     )
+
+
+def test_an_adapter_whose_saved_names_are_others_is_refused(attempt, train, tmp_path):
+    folder = train(*LORA, "--save-steps", 2, "--deepspeed", "zero0", folder=tmp_path / "out")
+    shutil.rmtree(folder / "final")
+    (state,) = (folder / "checkpoint-2" / "state").glob("mp_rank_00*")
+    content = torch.load(state, weights_only=False)
+    content["module"] = {name.replace("lora_A", "lora_X"): v for name, v in content["module"].items()}
+    torch.save(content, state)
+    facts = json.loads((folder / "checkpoint-2" / "checkpoint.json").read_text())
+    facts["files"][f"state/{state.name}"] = state.stat().st_size
+    (folder / "checkpoint-2" / "checkpoint.json").write_text(json.dumps(facts))
+    ended = attempt(*LORA, "--save-steps", 2, "--deepspeed", "zero0", folder=folder)
+    assert ended.codes == [2]
+    assert "checkpoint-2: cannot be loaded" in ended.err[0]
+    assert "names of weights do not match" in ended.err[0]
+
+
+def test_an_adapter_does_not_go_on_on_another_base(attempt, train, make_model, tmp_path):
+    base = make_model(tmp_path / "base")
+    folder = train(*LORA, "--save-steps", 2, base=base, folder=tmp_path / "out")
+    shutil.rmtree(folder / "final")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5}))
+    ended = attempt(*LORA, "--save-steps", 2, base=base, folder=folder)
+    assert ended.codes == [2]
+    assert "is another than the run started from" in ended.err[0]
 
 
 @pytest.mark.parametrize("kind", [(), LORA], ids=["full", "adapter"])
@@ -129,6 +158,20 @@ def test_raw_files_are_packed_once_for_all_ranks(attempt, tmp_path):
     again = attempt(*flags, data=source, folder=tmp_path / "out", ranks=2)
     assert again.codes == [0, 0]
     assert "packing" not in "".join(again.err)
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_the_run_goes_on_later(attempt, train, tmp_path):
+    def cap(pids: list[int]) -> None:
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+
+    flags = ("--max-steps", 3, "--save-steps", 2, "--deepspeed", "zero0")
+    ended = attempt(*flags, folder=tmp_path / "out", signals=cap)
+    assert ended.codes == [2], ended.err
+    assert "checkpoint-2: cannot be written" in ended.err[0]
+    assert "is the disk full? The checkpoints before it are kept" in ended.err[0]
+    assert "Traceback" not in ended.err[0]
+    assert len(lines(train(*flags, folder=tmp_path / "out"))) == 3
 
 
 def test_what_matters_is_warned_of(attempt, make_packed, tmp_path):

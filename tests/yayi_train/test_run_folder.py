@@ -5,15 +5,16 @@ import orjson
 import pytest
 
 from yayi_data.errors import YayiError
-from yayi_train.config import resolve
 from yayi_train.data import Layout
 from yayi_train.flags import Flags
+from yayi_train.resolve import resolve
 from yayi_train.run_folder import (
     RunFile,
     layout_for,
     lock_of,
     read_run,
     refuse_foreign,
+    refuse_other_base,
     refuse_other_run,
     remove_run,
     take,
@@ -47,7 +48,7 @@ def test_a_run_file_that_is_none_is_refused(tmp_path, content):
     "changes",
     [
         {"global_rows": "8"}, {"total_steps": None}, {"data": 3}, {"starts": {}}, {"starts": [{}]},
-        {"starts": ["x"]}, {"epoch_steps": ["9"]}, {"config": []},
+        {"starts": ["x"]}, {"base": None}, {"epoch_steps": ["9"]}, {"config": []},
     ],
 )  # fmt: skip
 def test_a_run_file_with_other_types_is_refused_in_a_sentence(tmp_path, changes):
@@ -90,6 +91,13 @@ def test_another_configuration_or_other_data_is_another_run():
         refuse_other_run(Path("o"), run(), other, "digest")
     with pytest.raises(YayiError, match=r"the data was digest \(/data\), is other"):
         refuse_other_run(Path("o"), run(), CONFIG, "other")
+
+
+def test_another_base_model_in_the_same_place_is_refused():
+    refuse_other_base(Path("o"), run(), "first")
+    refuse_other_base(Path("o"), run(base="first"), "first")
+    with pytest.raises(YayiError, match=r"the model in m is another .*it was first, is second.*--no-resume"):
+        refuse_other_base(Path("o"), run(base="first"), "second")
 
 
 def test_a_folder_with_other_things_in_it_is_not_written_into(tmp_path):

@@ -6,7 +6,10 @@ import typer
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A packed folder; or files: a path as elsewhere.")],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", help="A packed folder or its s3:// URL; or files: a path as elsewhere."),
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="Another of the same kind.")],
     max_examples: Annotated[int, typer.Option(min=0, help="Examples shown of each kind.")] = 5,
     domains: Annotated[

@@ -5,10 +5,17 @@ from typing import Annotated
 
 import typer
 
+from yayi_data.remote.urls import local_path
+
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A packed folder, or a run's folder.")],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The page to write, such as report.html.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A packed folder or its s3:// URL, or a run's folder.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", parser=local_path, help="The page to write, such as report.html."),
+    ],
     problems: Annotated[
         Path | None,
         typer.Option(

@@ -53,8 +53,8 @@ def validate(
 
     Example: yayi-data validate data/*.json --format github --strict
     """
-    from yayi_data.atomic import refuse_output
     from yayi_data.checking import ValidateOptions
+    from yayi_data.outfile import refuse_output
     from yayi_data.read import open_sources
     from yayi_data.remote.urls import local_path
     from yayi_data.settings import load_settings

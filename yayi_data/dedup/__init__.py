@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from yayi_data.atomic import fsync_path, refuse_output
+from yayi_data.atomic import fsync_path
 from yayi_data.console import say
 from yayi_data.dedup.fingerprints import Prints, Reading, compared_text, print_records
 from yayi_data.dedup.outcome import WRITERS, Deduped, Outcome
@@ -19,9 +19,11 @@ from yayi_data.dedup.similarity import HeldGrams, bands_for
 from yayi_data.dedup.twins import Search, find_twins
 from yayi_data.domains import load_registry
 from yayi_data.errors import YayiError
+from yayi_data.outfile import refuse_output
 from yayi_data.places import Records, size_of, spooled
 from yayi_data.progress import Progress
 from yayi_data.read import Partition, Source, open_sources
+from yayi_data.unchanged import stamps_of
 from yayi_data.validate import detect
 
 LEDGER = ".dropped.jsonl"
@@ -54,6 +56,7 @@ def dedup(options: DedupOptions) -> Deduped:
     """
     ledger = ledger_path(options)
     sources, staying = _open(options, ledger)
+    stamps = stamps_of(sources)
     dialects = [_dialect(source, options) for source in sources]
     if not options.report:
         _refuse_mixture(sources[staying:], dialects[staying:])
@@ -65,7 +68,7 @@ def dedup(options: DedupOptions) -> Deduped:
             result = outcome.counted(options.examples)
             if not result.kept and not options.report:
                 raise result.nothing_left(options.paths)
-            outcome.write(ledger, None if options.report else options.output)
+            outcome.write(ledger, None if options.report else options.output, stamps)
     fsync_path(options.output.parent)
     return result
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from heapq import merge
 from pathlib import Path
@@ -14,6 +15,7 @@ from yayi_data.dedup.fingerprints import Drop
 from yayi_data.dedup.twins import EXACT, NEAR, QUESTION, Twins
 from yayi_data.errors import DataError
 from yayi_data.places import Records
+from yayi_data.unchanged import Stamps, unchanged
 
 DUPLICATE = {EXACT: "exact-duplicate", NEAR: "near-duplicate"}
 OVERLAP = {EXACT: "exact-overlap", NEAR: "near-overlap", QUESTION: "question-overlap"}
@@ -83,14 +85,16 @@ class Outcome:
         kept = len(self.twins.twin) - self.held_out - len(gone)
         return Deduped(kept + dropped.total(), kept, dropped, groups, list(self._pairs(gone, examples)))
 
-    def write(self, ledger: Path, output: Path | None) -> None:
-        """Write the ledger and, where `output` is given, the kept records; each appears when it is whole."""
-        with AtomicFile(ledger) as file:
+    def write(self, ledger: Path, output: Path | None, stamps: Stamps) -> None:
+        """Write the ledger and, where `output` is given, the kept records; each appears when it is whole.
+
+        Neither does where an input is not what `stamps` says: ChangedError.
+        """
+        with AtomicFile(ledger) as file, ExitStack() as kept, unchanged(stamps):
             for line in self._ledger_lines():
                 file.write(line)
             if output is not None:
-                with AtomicFile(output) as kept_file:
-                    WRITERS[output.suffix](kept_file, self._kept())
+                WRITERS[output.suffix](kept.enter_context(AtomicFile(output)), self._kept())
 
     def _gone(self) -> list[int]:
         gone: list[int] = (self.twins.twin >= 0).nonzero()[0].tolist()

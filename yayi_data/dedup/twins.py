@@ -5,17 +5,19 @@ has a kept twin that is itself alike (chains of likeness drop nothing further).
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yayi_data.dedup.bits import HeldBits
 from yayi_data.dedup.similarity import Bands, Grams, Signatures, band_keys, jaccard
 
 EXACT, NEAR, QUESTION = range(3)
 _SIGMAS = 3.0
+_TOGETHER = 256  # candidates that are looked at in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class _Walk:
         self, found: Signatures, firsts: NDArray[np.int64], search: Search, grams_of: Callable[[int], Grams]
     ) -> None:
         self.found, self.firsts, self.grams_of = found, firsts, grams_of
+        self.bits = HeldBits(grams_of, len(found))
         self.keys = band_keys(found, firsts, search.bands)
         self.kept: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
         self.threshold, slots = search.threshold, search.bands.slots
@@ -121,11 +124,17 @@ class _Walk:
             return None
         candidates, this = self.firsts[sorted(found)], int(self.firsts[i])
         agree = np.count_nonzero(self.found[candidates] == self.found[this], axis=1)
-        for other in candidates[agree >= self.least].tolist():
+        for other in self._likely(this, candidates[agree >= self.least]):
             similarity = jaccard(self.grams_of(this), self.grams_of(other))
             if similarity >= self.threshold:
                 return other, similarity
         return None
+
+    def _likely(self, this: int, candidates: NDArray[np.int64]) -> Iterator[int]:
+        """Yield those candidates, in order, that may be near enough by their bits."""
+        for start in range(0, len(candidates), _TOGETHER):
+            some = candidates[start : start + _TOGETHER]
+            yield from some[self.bits.bounds(this, some) >= self.threshold].tolist()
 
     def keep(self, i: int) -> None:
         """Let later records find record i."""

@@ -1,12 +1,12 @@
 """`yayi-data diff`: what changed between two packed folders, or between two sets of source files."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from yayi_data.diff.result import Difference
 from yayi_data.errors import DataError, YayiError
-from yayi_data.manifest import MANIFEST
 from yayi_data.read import open_sources
+from yayi_data.remote.mirror import find_packed
+from yayi_data.remote.urls import bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +24,26 @@ def diff(options: DiffOptions) -> Difference:
 
     Raises YayiError where one is each, and where either cannot be read: exit code 1 says that they differ.
     """
-    packed = [(Path(path) / MANIFEST).is_file() for path in (options.a, options.b)]
-    if packed[0] != packed[1]:
-        folder, files = (options.a, options.b) if packed[0] else (options.b, options.a)
-        open_sources([files])  # tells of a path that is not there
-        raise YayiError(
-            f"{folder} is a packed folder and {files} is not: compare two of a kind; "
-            f"`yayi-data pack {files}` makes a folder of it"
-        )
     if options.a == options.b == "-":
         raise YayiError("stdin (-) can be read once only: name it once")
     try:
-        if packed[0]:
+        a, b = find_packed(options.a), find_packed(options.b)
+        if a and b:
             from yayi_data.diff.folders import diff_folders
 
-            return diff_folders(options.a, options.b, options.examples)
+            return diff_folders((a, b), (bare(options.a), bare(options.b)), options.examples)
+        if a or b:
+            raise _two_kinds(*((options.a, options.b) if a else (options.b, options.a)))
         from yayi_data.diff.files import diff_files
 
         return diff_files(options.a, options.b, options.domains, options.examples)
     except DataError as error:
         raise YayiError(str(error)) from error
+
+
+def _two_kinds(folder: str, files: str) -> YayiError:
+    open_sources([files])  # tells of a path that is not there
+    return YayiError(
+        f"{bare(folder)} is a packed folder and {bare(files)} is not: compare two of a kind; "
+        f"`yayi-data pack {bare(files)}` makes a folder of it"
+    )

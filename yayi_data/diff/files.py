@@ -19,6 +19,7 @@ from yayi_data.errors import ConversionError, DataError
 from yayi_data.places import Records, joined_places, places_in, size_of, spooled
 from yayi_data.progress import Progress
 from yayi_data.read import Source, chunks, open_sources
+from yayi_data.remote.urls import bare
 from yayi_data.types import Chunk, Conversation, Problem
 from yayi_data.validate import ERRORS, check, detect
 
@@ -63,7 +64,7 @@ def diff_files(a: str, b: str, domains: str | None, examples: int) -> Difference
             nothing = {"records": 0, "characters": 0}
             return Difference(
                 unit="records",
-                names=(a, b),
+                names=(bare(a), bare(b)),
                 facts=[],
                 counts={name: len(getattr(matches, name)) for name in Matches._fields},
                 reordered=matches.reordered,

@@ -15,7 +15,7 @@ from yayi_data.diff.match import Hashes, Keys, Numbers, match
 from yayi_data.diff.result import Counts, Difference, Example, Fact
 from yayi_data.index import INDEX, Index, open_index
 from yayi_data.manifest import Manifest, load, read_listed
-from yayi_data.shard import Shard, Shards
+from yayi_data.shard import Shards, open_shard
 from yayi_data.shard.columns import RowFacts
 from yayi_data.verify import refuse_unsound
 
@@ -32,14 +32,14 @@ class _Folder:
     rows: RowFacts
 
 
-def diff_folders(a: str, b: str, examples: int) -> Difference:
-    """Compare two packed folders: their manifests, then their rows.
+def diff_folders(folders: tuple[Path, Path], names: tuple[str, str], examples: int) -> Difference:
+    """Compare two packed folders, which the person calls `names`: their manifests, then their rows.
 
     Rows are the same where ids and mask are; `remasked` where the ids are and the mask is not. The rest is
     matched by its record in the source: `rerendered` where the source's bytes are the same, `changed` where
     only its name is.
     """
-    first, second = _open(Path(a)), _open(Path(b))
+    first, second = map(_open, folders)
     matches = match(*_keys(first, second))
     masks = first.rows.mask_hash[matches.same[:, 0]] == second.rows.mask_hash[matches.same[:, 1]]
     kept = _shared_sources(first.manifest, second.manifest)
@@ -53,7 +53,7 @@ def diff_folders(a: str, b: str, examples: int) -> Difference:
     alone = {"removed": matches.removed, "added": matches.added}
     found = Difference(
         unit="rows",
-        names=(a, b),
+        names=names,
         facts=list(_facts(first.manifest, second.manifest)),
         counts=counts | {kind: len(found) for kind, found in alone.items()},
         reordered=matches.reordered,
@@ -73,7 +73,8 @@ def _open(path: Path) -> _Folder:
             read_listed(path, manifest, file.path)
     index = open_index(path, manifest)
     refuse_unsound(path, manifest, index)
-    shards = [Shard(path / facts.file, facts).row_facts() for facts in manifest.shards]
+    Shards(path, manifest).fetch(range(len(manifest.shards)))
+    shards = [open_shard(path, facts).row_facts() for facts in manifest.shards]
     rows = RowFacts(*map(np.concatenate, zip(*shards, strict=True)))
     return _Folder(path, manifest, index, rows)
 

@@ -1,6 +1,6 @@
 """Which entries of two lists are the same, by hashes: first by content, the rest by another key."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,26 +36,20 @@ class Matches(NamedTuple):
 def match(a: Keys, b: Keys) -> Matches:
     """Match each entry once; of several with one hash, the first with the first."""
     same = _pairs(a.content, b.content)
-    rest_a = np.setdiff1d(np.arange(len(a.content)), same[:, 0])
-    rest_b = np.setdiff1d(np.arange(len(b.content)), same[:, 1])
+    rest_a = np.delete(np.arange(len(a.content)), same[:, 0])
+    rest_b = np.delete(np.arange(len(b.content)), same[:, 1])
     near = _pairs(a.other[rest_a], b.other[rest_b])
     changed = np.stack([rest_a[near[:, 0]], rest_b[near[:, 1]]], axis=1)
-    removed, added = np.setdiff1d(rest_a, changed[:, 0]), np.setdiff1d(rest_b, changed[:, 1])
-    return Matches(same, changed, removed, added)
+    return Matches(same, changed, np.delete(rest_a, near[:, 0]), np.delete(rest_b, near[:, 1]))
 
 
 def _pairs(a: Hashes, b: Hashes) -> Numbers:
-    _, i, j = np.intersect1d(_counted(a), _counted(b), assume_unique=True, return_indices=True)
-    order = np.argsort(i)
-    return np.stack([i[order], j[order]], axis=1)
-
-
-def _counted(hashes: Hashes) -> NDArray[Any]:
-    """Return each hash with how many equal ones stand before it, which makes all entries distinct."""
-    order = np.argsort(hashes, kind="stable")
-    begins = np.flatnonzero(np.diff(hashes[order], prepend=hashes[order][:1] + np.uint64(1)))
-    lengths = np.diff(np.append(begins, len(hashes)))
-    counted = np.empty(len(hashes), np.dtype([("hash", np.uint64), ("nth", np.int64)]))
-    counted["hash"] = hashes
-    counted["nth"][order] = np.arange(len(hashes)) - np.repeat(begins, lengths)
-    return counted
+    """Pair the nth of the entries with a hash in A with the nth in B, ordered by their place in A."""
+    order_a, order_b = np.argsort(a, kind="stable"), np.argsort(b, kind="stable")
+    sorted_a, sorted_b = a[order_a], b[order_b]
+    nth = np.arange(len(a)) - np.searchsorted(sorted_a, sorted_a)
+    place = np.searchsorted(sorted_b, sorted_a) + nth
+    there = place < len(b)
+    there[there] = sorted_b[place[there]] == sorted_a[there]
+    pairs = np.stack([order_a[there], order_b[place[there]]], axis=1)
+    return pairs[np.argsort(pairs[:, 0])]

@@ -76,7 +76,7 @@ class PackedFacts:
     samples: list[Sample]
 
 
-def packed_facts(folder: Path, problems: Problems | None) -> PackedFacts:
+def packed_facts(folder: Path, name: str, problems: Problems | None) -> PackedFacts:
     """Gather the facts of a packed folder; DataError where a file differs from its manifest."""
     manifest = load(folder)
     index = open_index(folder, manifest)
@@ -85,7 +85,7 @@ def packed_facts(folder: Path, problems: Problems | None) -> PackedFacts:
         problems.refuse_foreign(manifest.sources)
     empty = not len(index)
     return PackedFacts(
-        name=folder.resolve().name,
+        name=name,
         manifest=manifest,
         quantiles={} if empty else _quantiles(index.tokens),
         domains=_domains(manifest),

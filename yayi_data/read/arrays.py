@@ -11,6 +11,7 @@ from typing import Any
 from yayi_data.read.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Buffer, Place
 from yayi_data.read.locate import SHOWN_BYTES, advance, problem
 from yayi_data.read.scan import TOO_DEEP, Fault, Scan, scan, shown, skip_space
+from yayi_data.read.slices import Slices
 from yayi_data.read.sources import BLOCK_BYTES, BOM, Source
 from yayi_data.read.spans import Spans, adjoin, find_spans, parse_all, parses, places
 from yayi_data.read.starts import LOOK_BEHIND, REACH, begins_record, next_start
@@ -56,7 +57,8 @@ class ArrayReader:
 
     def _nothing(self) -> Chunk:
         self.raws: list[bytes] = []
-        return Chunk(self.source.index, self.record, [], [], self.raws)
+        self.lines: list[int] = []
+        return Chunk(self.source.index, self.record, self.lines, [], self.raws)
 
     def _flushed(self) -> Chunk:
         """Give out the records that were taken one by one, and the problems found meanwhile."""
@@ -177,14 +179,14 @@ class ArrayReader:
 
     def _chunk(self, data: bytes, spans: Spans, values: list[Any]) -> Chunk:
         line, column = self.text.place()
-        lines, columns = places(data, spans.starts, line, column)
+        lines, columns = places(data, spans, line, column)
         offset = self.text.offset
         chunk = Chunk(
             self.source.index,
             self.record,
             lines,
             [offset + start for start in spans.starts],
-            [data[start:end] for start, end in zip(*spans, strict=True)],
+            Slices(data, *spans),
             columns=columns,
             values=values,
             data=data,
@@ -216,7 +218,7 @@ class ArrayReader:
         if not len(self.taken):
             self.taken = self._nothing()
         self.raws.append(raw)
-        self.taken.lines.append(line)
+        self.lines.append(line)
         self.taken.columns.append(column)
         self.taken.starts.append(self.text.offset)
         self.size += len(raw) + 1

@@ -1,37 +1,16 @@
 """Reads JSON Lines, streamed: every line that is not blank is a record, whatever it holds."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from yayi_data.read.buffer import BOM_FOUND, MAX_RECORD_BYTES, TOO_LARGE, Place
 from yayi_data.read.locate import Where, problem
+from yayi_data.read.slices import Slices
 from yayi_data.read.sources import BOM, DamagedStreamError, Source
 from yayi_data.types import Chunk
 
 _SPACE = b" \t\r"
-
-
-Starts = npt.NDArray[np.int64]
-
-
-class Lines(Sequence[bytes]):
-    """The lines of a stretch of bytes, cut only when one is asked for: clean records are parsed together."""
-
-    def __init__(self, data: bytes, count: int) -> None:
-        self.data = data
-        self.total = count
-        self._cut: list[bytes] = []
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __getitem__(self, index: Any) -> Any:
-        if not self._cut:
-            self._cut = self.data.split(b"\n")[: self.total]
-        return self._cut[index]
 
 
 class LineReader:
@@ -51,7 +30,7 @@ class LineReader:
             data = self._skipped(block) if self.skipping else block
             cut = data.rfind(b"\n") + 1
             if cut:
-                yield self._chunk(b"".join([*held, data[:cut]]))
+                yield self._chunk(b"".join([*held, memoryview(data)[:cut]]))
                 held = []
             held.append(data[cut:])
             if sum(map(len, held)) > MAX_RECORD_BYTES:
@@ -74,22 +53,22 @@ class LineReader:
         starts = starts[starts < len(data)]
         lines = range(self.line, self.line + len(starts))
         odd = b"\r" in data or (self.offset == 0 and data.startswith(BOM)) or (text[starts] <= 0x20).any()
+        ends = [*breaks.tolist(), len(data)][: len(starts)]
         take = self._careful if odd else self._plain
-        chunk = take(data, starts, lines)
+        chunk = take(Slices(data, starts.tolist(), ends), lines)
         self.offset += len(data)
         self.line += len(starts)
         self.record += len(chunk)
         return chunk
 
-    def _plain(self, data: bytes, starts: Starts, lines: range) -> Chunk:
-        begins = (starts + self.offset).tolist()
-        raws = Lines(data, len(starts))
-        return Chunk(self.source.index, self.record, list(lines), begins, raws, data=data)
+    def _plain(self, raws: Slices, lines: range) -> Chunk:
+        begins = [start + self.offset for start in raws.starts]
+        return Chunk(self.source.index, self.record, lines, begins, raws, data=raws.data)
 
-    def _careful(self, data: bytes, starts: Starts, lines: range) -> Chunk:
+    def _careful(self, cut: Slices, lines: range) -> Chunk:
         """Leave out a byte order mark, blank lines, and the CR of CRLF."""
-        raws = [raw.removesuffix(b"\r") for raw in Lines(data, len(starts))]
-        begins, columns, problems = (starts + self.offset).tolist(), [1] * len(raws), []
+        data, raws = cut.data, [raw.removesuffix(b"\r") for raw in cut]
+        begins, columns, problems = [start + self.offset for start in cut.starts], [1] * len(raws), []
         if self.offset == 0 and data.startswith(BOM):
             problems = [problem(Where(self.source.path, None, 1, 1), raws[0], 0, "encoding-bom", BOM_FOUND)]
             raws[0], begins[0], columns[0] = raws[0].removeprefix(BOM), len(BOM), 2

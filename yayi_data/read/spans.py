@@ -84,13 +84,21 @@ def parses(raw: bytes) -> bool:
     return True
 
 
-def places(data: bytes, starts: list[int], line: int, column: int) -> tuple[list[int], list[int]]:
-    """Return the lines and columns of `starts` in `data`: valid UTF-8 that begins at the given ones."""
+def places(data: bytes, spans: Spans, line: int, column: int) -> tuple[list[int], list[int]]:
+    """Return the lines and columns of the spans of `data`: valid UTF-8 that begins at the given ones.
+
+    Between the spans stands nothing but white space and commas.
+    """
     text = np.frombuffer(data, np.uint8)
-    at = np.asarray(starts)
+    starts = np.asarray(spans.starts)
     breaks = np.flatnonzero(text == 0x0A)
-    before = np.searchsorted(breaks, at)
+    before = np.searchsorted(breaks, starts)
     line_start = np.concatenate(([0], breaks + 1))[before]
-    characters = np.concatenate(([0], np.cumsum((text & 0xC0) != 0x80, dtype=np.int64)))
-    columns = characters[at] - characters[line_start] + np.where(before == 0, column, 1)
+    columns = starts - line_start
+    if (
+        line_start[1:] < spans.ends[:-1]
+    ).any():  # records that share a line: their characters must be counted
+        characters = np.concatenate(([0], np.cumsum((text & 0xC0) != 0x80, dtype=np.int64)))
+        columns = characters[starts] - characters[line_start]
+    columns += np.where(before == 0, column, 1)
     return (before + line).tolist(), columns.tolist()

@@ -78,6 +78,12 @@ def _note(path: Path, data: bytes) -> None:
         write_atomically(path, data)
 
 
+def find_packed(place: str) -> Path | None:
+    """Return the packed folder that a path or an s3 URL names, locally; None where none is there."""
+    folder = open_mirror(place) if is_s3(place) else Path(place)
+    return folder if folder is not None and (folder / MANIFEST).is_file() else None
+
+
 def packed_at(place: str) -> Path:
     """Return the packed folder that a path or an s3 URL names, locally; YayiError where a URL has none."""
     if not is_url(place):

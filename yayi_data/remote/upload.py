@@ -4,7 +4,6 @@ Object storage has no rename, so the manifest is the mark: while it is not there
 manifest that is there lists nothing that is missing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -71,24 +70,15 @@ def upload(folder: Path, whole: Manifest, target: Objects, replaced: set[str]) -
     _upload_file(folder.parent, begun, target)
     if MANIFEST in there:
         target.remove(MANIFEST)
-    with Progress("uploading", sum(file.bytes for file in files)) as progress:
-        for size in _each(lambda file: _upload_file(folder, file, target), files):
+    total = sum(file.bytes for file in files)
+    with Progress("uploading", total) as progress, ThreadPoolExecutor(_TOGETHER) as uploads:
+        for size in uploads.map(lambda file: _upload_file(folder, file, target), files):
             progress.advance(size)
     for name in there - {file.path for file in files} - {MANIFEST, _BEGUN}:
         target.remove(name)  # of an upload that was broken off, or of the folder that is replaced
     _check(target, {file.path: file.bytes for file in [begun, *files]})
     _upload_file(folder, manifest.file_facts(folder, MANIFEST), target)
     target.remove(_BEGUN)
-
-
-def _each(work: Callable[[FileFacts], int], files: Sequence[FileFacts]) -> Iterator[int]:
-    """Yield what `work` gives for each file; after the first failure nothing more is begun."""
-    with ThreadPoolExecutor(_TOGETHER) as uploads:
-        try:
-            yield from uploads.map(work, files)
-        except BaseException:
-            uploads.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _upload_file(folder: Path, facts: FileFacts, target: Objects) -> int:

@@ -19,9 +19,9 @@ from yayi_data.read.scan import Fault, Path, scan_record, skip_space
 from yayi_data.read.sources import DamagedStreamError, Source, blocks
 from yayi_data.schema import accepts
 from yayi_data.types import Chunk, Problem, Severity
-from yayi_data.validate.batch import Batch, is_flat
+from yayi_data.validate.batch import Batch
 from yayi_data.validate.findings import find
-from yayi_data.validate.prefilter import Suspects, suspicious
+from yayi_data.validate.prefilter import suspicious
 from yayi_data.validate.ruleset import RuleSet
 
 __all__ = ["ERRORS", "Checked", "RuleSet", "check", "detect"]
@@ -29,10 +29,14 @@ __all__ = ["ERRORS", "Checked", "RuleSet", "check", "detect"]
 
 @dataclass(slots=True)
 class Checked:
-    """What checking a chunk gave: parsed records (None where one has an error), problems in their order."""
+    """What checking a chunk gave: parsed records (None where one has an error), problems in their order.
+
+    `usual`: all records have an instruction, an input, an output, no more, and no error.
+    """
 
     values: list[Any | None]
     problems: list[Problem]
+    usual: bool
 
 
 def detect(source: Source) -> str:
@@ -92,21 +96,23 @@ _SHOWN = 8
 
 def check(chunk: Chunk, source: Source, dialect: str, rules: RuleSet) -> Checked:
     """Check the records of a chunk; a pure function of its arguments."""
-    values, valid = _parse(chunk, dialect)
-    checked = Checked(list(values), list(chunk.problems))
-    suspects = _suspects(chunk, values, valid, dialect, rules)
-    closely = suspects.content | suspects.keys
+    values, valid, batch = _parse(chunk, dialect)
+    checked = Checked(list(values), list(chunk.problems), batch.usual)
+    suspects = suspicious(batch, rules)
+    keys = {valid[i] for i in suspects.keys}
+    closely = keys.union(valid[i] for i in suspects.content)
     in_doubt = set() if len(valid) == len(chunk) else set(range(len(chunk))).difference(valid)
     for i in sorted(closely | in_doubt):
         if not chunk.raws[i]:
             checked.values[i] = None  # reading has told why
             continue
         look = _Look(chunk, i, values[i], source, dialect)
-        problems = look.problems(rules, valid=i not in in_doubt, keys=i in suspects.keys)
+        problems = look.problems(rules, valid=i not in in_doubt, keys=i in keys)
         if i in in_doubt or any(problem.severity is Severity.ERROR for problem in problems):
             checked.values[i] = None
         checked.problems += problems
     checked.problems = sorted((p for p in checked.problems if p.rule in rules.enabled), key=by_place)
+    checked.usual &= None not in checked.values
     return checked
 
 
@@ -161,16 +167,28 @@ _BROKEN = object()
 """Stands for the value of a record that does not parse."""
 
 
-def _parse(chunk: Chunk, dialect: str) -> tuple[list[Any], Sequence[int]]:
+def _parse(chunk: Chunk, dialect: str) -> tuple[list[Any], Sequence[int], Batch]:
     """Return the values of the records, and the indices of those that parse and that the schema accepts."""
+    if chunk.values is None and (batch := _parsed_together(chunk, dialect)):
+        return batch.values, range(len(chunk)), batch
     validator = accepts(dialect)
-    if chunk.values is None and (together := _parsed_together(chunk, dialect)):
-        return together, range(len(together))
+    if chunk.values is not None and chunk.data and validator.is_valid(chunk.values):  # none is malformed
+        return chunk.values, range(len(chunk)), _batch(chunk, chunk.values, range(len(chunk)), dialect)
     values = chunk.values or list(map(_parsed, chunk.raws))
-    parsed = [i for i, value in enumerate(values) if chunk.raws[i] and value is not _BROKEN]
-    if validator.is_valid([values[i] for i in parsed]):
-        return values, parsed
-    return values, [i for i in parsed if validator.is_valid([values[i]])]
+    read = zip(chunk.raws, values, strict=True)
+    valid = [i for i, (raw, value) in enumerate(read) if raw and value is not _BROKEN]
+    if not validator.is_valid([values[i] for i in valid]):
+        valid = [i for i in valid if validator.is_valid([values[i]])]
+    return values, valid, _batch(chunk, values, valid, dialect)
+
+
+def _batch(chunk: Chunk, values: list[Any], valid: Sequence[int], dialect: str) -> Batch:
+    """Put the valid records of a chunk side by side."""
+    if len(valid) == len(chunk) and chunk.data:
+        return Batch(values, chunk.data, chunk.starts, dialect, chunk.starts[0])
+    raws = [chunk.raws[i] for i in valid]
+    starts = list(accumulate((len(raw) + 1 for raw in raws[:-1]), initial=0))
+    return Batch([values[i] for i in valid], b"\n".join(raws), starts, dialect)
 
 
 def _parsed(raw: bytes) -> Any:
@@ -188,7 +206,7 @@ def _leniently(raw: bytes) -> Any:
         return _BROKEN
 
 
-def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
+def _parsed_together(chunk: Chunk, dialect: str) -> Batch | None:
     """Parse all lines at once as one array, a third faster; None where that might not be the same.
 
     A line break is kept behind each comma, so no text can span two lines. Every line ends with a closing
@@ -198,11 +216,12 @@ def _parsed_together(chunk: Chunk, dialect: str) -> list[Any] | None:
         return None
     lines = chunk.data.removesuffix(b"\n").replace(b"\n", b",\n")
     try:
-        values = orjson.loads(b"[%b]" % lines)
+        values = orjson.loads(b"".join((b"[", lines, b"]")))
     except orjson.JSONDecodeError:
         return None
+    batch = Batch(values, chunk.data, chunk.starts, dialect, chunk.starts[0])
     together = len(values) == len(chunk) and accepts(dialect).is_valid(values)
-    return values if together and is_flat(values, dialect) else None
+    return batch if together and batch.flat else None
 
 
 def _lines_end_records(chunk: Chunk) -> bool:
@@ -210,17 +229,6 @@ def _lines_end_records(chunk: Chunk) -> bool:
     text = np.frombuffer(chunk.data, np.uint8)
     ends = np.asarray(chunk.starts[1:], np.int64) - chunk.starts[0] - 2
     return bool((text[ends] == ord("}")).all()) and chunk.data.endswith((b"}", b"}\n"))
-
-
-def _suspects(
-    chunk: Chunk, values: list[Any], valid: Sequence[int], dialect: str, rules: RuleSet
-) -> Suspects:
-    if len(valid) == len(chunk) and chunk.data:
-        return suspicious(Batch(values, chunk.data, chunk.starts, dialect, chunk.starts[0]), rules)
-    raws = [chunk.raws[i] for i in valid]
-    starts = list(accumulate((len(raw) + 1 for raw in raws[:-1]), initial=0))
-    found = suspicious(Batch([values[i] for i in valid], b"\n".join(raws), starts, dialect), rules)
-    return Suspects({valid[i] for i in found.content}, {valid[i] for i in found.keys})
 
 
 @dataclass(frozen=True, slots=True)

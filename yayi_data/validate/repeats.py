@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import xxhash
 
 from yayi_data.rules import RULES
 from yayi_data.schema import TURNS
-from yayi_data.types import Problem
+from yayi_data.types import Chunk, Problem
+from yayi_data.validate import Checked
 
 Ints = npt.NDArray[np.int64]
 
 _MARKS = 1 << 26
-_NO_PROMPTS = np.zeros(0, np.int64)
 
 
 class Prints(NamedTuple):
@@ -28,26 +29,28 @@ class Prints(NamedTuple):
 
     prompts: Ints
     records: Ints
-    lines: list[int]
+    lines: Sequence[int]
     columns: list[int]
 
 
-Hash = Callable[[str | tuple[str, ...]], int]
+Hashed = str | bytes | tuple[str, ...]
+
+Hash = Callable[[Hashed], int]
 """Python's own `hash`, equal between processes only where PYTHONHASHSEED is, or the slower `stable_hash`."""
 
 
-def stable_hash(texts: str | tuple[str, ...]) -> int:
+def stable_hash(content: Hashed) -> int:
     """Return a signed 64-bit hash that is the same in every run."""
-    text = texts if isinstance(texts, str) else "\0".join(texts)
-    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass")) - (1 << 63)
+    text = "\0".join(content) if isinstance(content, tuple) else content
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return xxhash.xxh3_64_intdigest(data) - (1 << 63)
 
 
-def prints(
-    values: Sequence[Any], lines: list[int], columns: list[int], dialect: str, hashed: Hash = hash
-) -> Prints:
-    """Return the hashes of the records of a chunk; `columns` may be empty, as in a chunk."""
+def prints(chunk: Chunk, checked: Checked, dialect: str, hashed: Hash = hash) -> Prints:
+    """Return the hashes of the records of a chunk."""
+    values: list[Any] = checked.values
     count = len(values)
-    if _usual(values, dialect):  # no Python of ours runs for such a record
+    if checked.usual:  # no Python of ours runs for such a record
         asked, replied = map(itemgetter("instruction", "input"), values), map(itemgetter("output"), values)
         prompts = np.fromiter(map(hashed, asked), np.int64, count)
         replies = np.fromiter(map(hashed, replied), np.int64, count)
@@ -56,17 +59,7 @@ def prints(
         prompts = np.fromiter((0 if v is None else hashed(prompt(v)) for v in values), np.int64, count)
         replies = np.fromiter((0 if v is None else hashed(reply(v)) for v in values), np.int64, count)
     records = (prompts.view(np.uint64) * _MIX ^ replies.view(np.uint64)).view(np.int64)
-    return Prints(prompts, records, lines, columns)
-
-
-def _usual(values: Sequence[Any], dialect: str) -> bool:
-    """Tell whether all records have an instruction, an input, an output, and no more."""
-    return (
-        dialect == "alpaca"
-        and None not in values
-        and set(map(len, values)) == {3}
-        and set().union(*values) == {"instruction", "input", "output"}
-    )
+    return Prints(prompts, records, chunk.lines, chunk.columns)
 
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -80,25 +73,27 @@ def _alpaca_prompt(value: Any) -> tuple[str, ...]:
     return prompt
 
 
-def _prompt_of_turns(dialect: str) -> Callable[[Any], tuple[str, ...]]:
+def _prompt_of_turns(dialect: str) -> Callable[[Any], bytes]:
     name = TURNS[dialect]
-
-    def prompt(value: Any) -> tuple[str, ...]:
-        said = [str(list(turn.values())) for turn in value[name][:-1]]
-        return (value.get("system") or "", str(value.get("tools") or ""), *said)
-
-    return prompt
+    return lambda value: _written([value.get("system") or "", value.get("tools") or "", value[name][:-1]])
 
 
-def _reply_of_turns(dialect: str) -> Callable[[Any], str]:
+def _reply_of_turns(dialect: str) -> Callable[[Any], bytes]:
     name = TURNS[dialect]
-    return lambda value: str(list(value[name][-1].values()))
+    return lambda value: _written(value[name][-1])
 
 
-_PROMPTS: dict[str, Callable[[Any], tuple[str, ...]]] = {"alpaca": _alpaca_prompt} | {
+def _written(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:  # nested too deeply for it
+        return str(value).encode()
+
+
+_PROMPTS: dict[str, Callable[[Any], Hashed]] = {"alpaca": _alpaca_prompt} | {
     d: _prompt_of_turns(d) for d in TURNS
 }
-_REPLIES: dict[str, Callable[[Any], str]] = {"alpaca": itemgetter("output")} | {
+_REPLIES: dict[str, Callable[[Any], Hashed]] = {"alpaca": itemgetter("output")} | {
     d: _reply_of_turns(d) for d in TURNS
 }
 
@@ -138,16 +133,19 @@ class Repeats:
         again = self.marks[slots] | _repeated(slots)
         self.marks[slots] = True
         at = np.flatnonzero(again & (found.prompts != 0))
-        lines = np.fromiter((found.lines[i] + lines_before for i in at), np.int64, len(at))
-        columns = np.fromiter((found.columns[i] if found.columns else 1 for i in at), np.int64, len(at))
+        lines = np.fromiter((found.lines[i] + lines_before for i in at.tolist()), np.int64, len(at))
+        columns = np.fromiter(
+            (found.columns[i] if found.columns else 1 for i in at.tolist()), np.int64, len(at)
+        )
         self.chunks.append(_Chunk(found.prompts, found.records, at, lines, columns))
         self.count += len(found.prompts)
 
     def problems(self) -> Iterator[Problem]:
         """Yield a problem for each record whose prompt came before, in the order of the records."""
-        wanted = np.unique(np.concatenate([_NO_PROMPTS, *(c.prompts[c.at] for c in self.chunks)]))
-        if not len(wanted):
+        doubted = [chunk.prompts[chunk.at] for chunk in self.chunks if len(chunk.at)]
+        if not doubted:
             return
+        wanted = np.unique(np.concatenate(doubted))
         earlier, start = _Earlier(), 0
         for chunk in self.chunks:
             near = np.minimum(np.searchsorted(wanted, chunk.prompts), len(wanted) - 1)
@@ -179,6 +177,9 @@ _MESSAGES = {
 
 def _repeated(slots: Ints) -> npt.NDArray[np.bool_]:
     """Mark the slots that stand there before in the same array."""
+    ordered = np.sort(slots)
+    if not (ordered[1:] == ordered[:-1]).any():  # as nearly always
+        return np.zeros(len(slots), np.bool_)
     order = np.argsort(slots, kind="stable")
     again = np.zeros(len(slots), np.bool_)
     again[order[1:]] = slots[order[1:]] == slots[order[:-1]]

@@ -1,6 +1,8 @@
+import errno
 import gzip
 import io
 import json
+import os
 import sys
 import zlib
 from pathlib import Path
@@ -222,7 +224,7 @@ def test_stdin_is_cut_into_partitions_by_way_of_a_copy(
 
 
 def test_inputs_are_files_folders_and_globs_in_order(tmp_path: Path) -> None:
-    for name in ("b.json", "a.jsonl", "deep/c.json.gz", "deep/d.txt"):
+    for name in ("b.json", "a.jsonl", "deep/c.json.gz", "deep/d.txt", ".cache/e.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write(tmp_path, gzip.compress(LINES) if name.endswith("gz") else LINES, name)
     assert [s.name for s in open_sources([str(tmp_path)])] == ["a.jsonl", "b.json", "deep/c.json.gz"]
@@ -232,7 +234,7 @@ def test_inputs_are_files_folders_and_globs_in_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("missing.json", "no such file"), ("*.nothing", "no file matches"), ("folder", "holds no .json"),
+    [("missing.json", "no such file"), ("", "an empty text"), ("*.nothing", "no file matches"), ("folder", "holds no .json"),
      ("memory://x/missing.json", "missing.json: cannot be"), ("nonsense://u:secret@h/x?t=secret", "nonsense://h/x: cannot be opened")],
 )  # fmt: skip
 def test_a_missing_input_is_told_and_no_secret_with_it(
@@ -243,6 +245,23 @@ def test_a_missing_input_is_told_and_no_secret_with_it(
     with pytest.raises(YayiError, match=said) as raised:
         open_sources([path])
     assert "secret" not in str(raised.value)
+
+
+def test_a_folder_inside_that_cannot_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    write(tmp_path, LINES)
+    listed = os.scandir
+
+    def scandir(path: str) -> Any:
+        if path.endswith("closed"):  # no mode of a folder stops root
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(YayiError, match="closed: the folder cannot be read: Permission denied"):
+        open_sources([str(tmp_path)])
 
 
 def test_urls_are_read(tmp_path: Path) -> None:

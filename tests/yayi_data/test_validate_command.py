@@ -305,3 +305,22 @@ def test_a_closed_stream_is_no_crash(closed: str) -> None:
     command = f"{sys.executable} -m yayi_data.cli validate a.jsonl {closed}"
     ended = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_record_of_another_dialect_is_told_once() -> None:
+    messages = '{"messages": [{"role": "user", "content": "问"}, {"role": "assistant", "content": "答"}]}\n'
+    turns = '{"conversations": [{"from": "human", "value": "问"}]}\n'
+    result = validate_paths(ValidateOptions((write(GOOD + messages + turns + BAD),), workers=1))
+    assert [(p.line, p.rule) for p in result.problems] == [
+        (2, "dialect"), (3, "dialect"), (4, "schema-missing"),
+    ]  # fmt: skip
+    assert "the record is messages, the file alpaca" in result.problems[0].message
+
+
+def test_thousands_of_faults_in_one_record_are_each_at_their_place() -> None:
+    turns = [{"from": "机器人", "value": "好"} for _ in range(3_000)]
+    good = {"conversations": [{"from": "human", "value": "问"}, {"from": "yayi", "value": "答"}]}
+    lines = [json.dumps(record, ensure_ascii=False) for record in (good, {"conversations": turns})]
+    result = validate_paths(ValidateOptions((write("\n".join(lines)),), workers=1))
+    starts = [at for at in range(len(lines[1])) if lines[1].startswith('"机器人"', at)]
+    assert [(p.line, p.column) for p in result.problems] == [(2, start + 1) for start in starts]

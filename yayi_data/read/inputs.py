@@ -1,6 +1,7 @@
 """Which files a run reads: files, folders, globs, saved datasets, URLs and dataset repositories."""
 
 import glob
+import os
 from pathlib import Path
 
 import orjson
@@ -18,11 +19,16 @@ def expand(given: str) -> list[str]:
     """Return the files that one input names: itself, or what a folder, a pattern or a repository holds."""
     if given == "-":
         return [given]
+    if not given:
+        raise YayiError(
+            "an input is named by an empty text: name a file or a folder (is a shell variable unset?)"
+        )
     if is_url(given):
         return _expand_url(given)
     if Path(given).is_dir():
-        inside = _saved_dataset(Path(given)) or [p for p in Path(given).rglob("*") if _is_data(p.name)]
-        if files := sorted(str(p) for p in inside if p.is_file()):
+        below = _files_below(given)
+        inside = _saved_dataset(Path(given)) or [path for path in below if _is_data(path.name)]
+        if files := sorted(str(path) for path in inside if path.is_file()):
             return files
         raise YayiError(f"{given}: the folder holds no {_WANTED} file")
     if Path(given).exists():
@@ -32,6 +38,19 @@ def expand(given: str) -> list[str]:
             return matched
         raise YayiError(f"{given}: no file matches this pattern")
     raise YayiError(f"{given}: no such file or folder")
+
+
+def _files_below(folder: str) -> list[Path]:
+    """Return the files of a folder and of those in it, hidden ones (.git, .cache) apart."""
+
+    def refuse(error: OSError) -> None:
+        raise YayiError(f"{error.filename}: the folder cannot be read: {error.strerror}")
+
+    found = []
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(here, name) for name in names]
+    return found
 
 
 def _is_data(name: str) -> bool:

@@ -1,8 +1,10 @@
 """From byte offsets to lines and columns that a person sees, and problems placed there. Slow path only."""
 
+from collections.abc import Iterable
+from operator import itemgetter
 from typing import NamedTuple
 
-from yayi_data.read.scan import Path
+from yayi_data.read.scan import Fault, Path
 from yayi_data.rules import RULES
 from yayi_data.types import Problem
 
@@ -45,12 +47,20 @@ def pointer(path: Path) -> str:
 
 def problem(where: Where, raw: bytes, offset: int, rule: str, message: str, path: Path = ()) -> Problem:
     """Make the problem that stands at a byte offset of `raw`, which begins at `where`."""
-    line, column = advance(where.line, where.column, raw[:offset])
-    snippet, caret = _snippet(raw, offset)
-    severity = RULES[rule].severity
-    return Problem(
-        where.path, line, column, where.record, pointer(path), rule, severity, message, snippet, caret
-    )
+    return problems(where, raw, [Fault(offset, rule, message, path)])[0]
+
+
+def problems(where: Where, raw: bytes, faults: Iterable[Fault]) -> list[Problem]:
+    """Make the problems of `raw`, which begins at `where`, in the order of their places."""
+    made, behind, line, column = [], 0, where.line, where.column
+    for offset, rule, message, path in sorted(faults, key=itemgetter(0)):
+        line, column = advance(line, column, raw[behind:offset])
+        behind = offset
+        severity, shown = RULES[rule].severity, _snippet(raw, offset)
+        made.append(
+            Problem(where.path, line, column, where.record, pointer(path), rule, severity, message, *shown)
+        )
+    return made
 
 
 def _snippet(raw: bytes, offset: int) -> tuple[str, int]:

@@ -13,11 +13,11 @@ import orjson
 from yayi_data.console import one_line
 from yayi_data.errors import DataError
 from yayi_data.read.buffer import MAX_RECORD_BYTES
-from yayi_data.read.locate import Where, problem
+from yayi_data.read.locate import Where, problems
 from yayi_data.read.records import first_chunks
-from yayi_data.read.scan import Fault, Path, scan_record, skip_space
+from yayi_data.read.scan import Fault, scan_record, skip_space
 from yayi_data.read.sources import DamagedStreamError, Source, blocks
-from yayi_data.schema import accepts
+from yayi_data.schema import TURNS, accepts
 from yayi_data.types import Chunk, Problem, Severity
 from yayi_data.validate.batch import Batch
 from yayi_data.validate.findings import find
@@ -79,6 +79,16 @@ def _dialect(value: Any) -> str | None:
     if isinstance(value.get("messages"), list):
         return "messages"
     return "alpaca" if "instruction" in value or "output" in value else None
+
+
+def _other_dialect(value: Any, dialect: str) -> str | None:
+    """Return the dialect of a record that has no member of the file's own; None where it has."""
+    other = _dialect(value)
+    own = (TURNS[dialect],) if dialect in TURNS else ("instruction", "output")
+    return other if other and not any(name in value for name in own) else None
+
+
+_APART = "put it into a file of its own, or convert all to one dialect with yayi-data convert"
 
 
 def _evidence(value: Any) -> str:
@@ -246,7 +256,10 @@ class _Look:
         broken = _faults(raw) if self.value is _BROKEN else []
         value = _leniently(raw) if broken else self.value
         if value is _BROKEN or not self.dialect or any(fault.rule == "syntax" for fault in broken):
-            return [self._problem(raw, *fault) for fault in broken]
+            return self._placed(raw, broken)
+        if not valid and (other := _other_dialect(value, self.dialect)):
+            message = f"the record is {other}, the file {self.dialect}: {_APART}"
+            return self._placed(raw, [Fault(skip_space(raw, 0), "dialect", message)])
         at_faults = {fault.path for fault in broken}
         found = [
             finding
@@ -256,23 +269,20 @@ class _Look:
         if not found and not broken and valid and not keys:
             return []
         scan = scan_record(raw, {finding.path for finding in found})
-        problems = [self._problem(raw, *fault) for fault in scan.faults]
-        for finding in found:
-            offset = (scan.keys if finding.at_key else scan.values)[finding.path]
-            problems.append(self._problem(raw, offset, finding.rule, finding.message, finding.path))
-        return problems
+        for rule, path, message, at_key in found:
+            scan.faults.append(Fault((scan.keys if at_key else scan.values)[path], rule, message, path))
+        return self._placed(raw, scan.faults)
 
     def unclear(self) -> Problem:
         """Say that no dialect fits this record."""
         raw = self.chunk.raws[self.index]
         message = f"{_evidence(self.value)}, which fits no dialect: expected {_EXPECTED}"
-        return self._problem(raw, skip_space(raw, 0), "dialect", message, ())
+        return self._placed(raw, [Fault(skip_space(raw, 0), "dialect", message)])[0]
 
-    def _problem(self, raw: bytes, offset: int, rule: str, message: str, path: Path) -> Problem:
+    def _placed(self, raw: bytes, faults: list[Fault]) -> list[Problem]:
         chunk, i = self.chunk, self.index
         column = chunk.columns[i] if chunk.columns else 1
-        where = Where(self.source.path, chunk.number + i, chunk.lines[i], column)
-        return problem(where, raw, offset, rule, message, path)
+        return problems(Where(self.source.path, chunk.number + i, chunk.lines[i], column), raw, faults)
 
 
 def _faults(raw: bytes) -> list[Fault]:

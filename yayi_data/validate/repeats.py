@@ -161,7 +161,7 @@ class Repeats:
     def _problem(self, ordinal: int, line: int, column: int, rule: str, first: int) -> Problem:
         here, there = self._begin(ordinal), self._begin(first)
         other = f" of {there.path}" if there.path != here.path else ""
-        message = _MESSAGES[rule].format(f"record {first - there.ordinal}{other}")
+        message = _MESSAGES[rule].format(f"record {first - there.ordinal}{other} (counted from 0)")
         severity = RULES[rule].severity
         return Problem(here.path, line, column, ordinal - here.ordinal, "", rule, severity, message)
 

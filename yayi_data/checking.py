@@ -259,7 +259,8 @@ class _Gathered:
         if self.baseline and self.baseline.knows(problem):
             self.result.known += 1
             return
-        found = problem._replace(severity=self.severity.get(problem.rule, problem.severity))
+        severity = self.severity.get(problem.rule)
+        found = problem._replace(severity=severity) if severity else problem
         self.result.counts[found.rule] += 1
         self.result.errors += found.severity is Severity.ERROR
         if self.result.counts[found.rule] <= self.most:

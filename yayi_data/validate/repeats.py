@@ -150,20 +150,20 @@ class Repeats:
         for chunk in self.chunks:
             near = np.minimum(np.searchsorted(wanted, chunk.prompts), len(wanted) - 1)
             compared = np.flatnonzero(wanted[near] == chunk.prompts)
-            rows = zip(*(array[compared].tolist() for array in chunk[:2]), compared.tolist(), strict=True)
-            for prompt, record, i in rows:
-                if told := earlier.of(start + i, prompt, record):
-                    place = int(np.searchsorted(chunk.at, i))
+            places = np.searchsorted(chunk.at, compared)
+            columns = chunk.prompts[compared], chunk.records[compared], compared + start, places
+            for prompt, record, ordinal, place in zip(*map(np.ndarray.tolist, columns), strict=True):
+                if told := earlier.of(ordinal, prompt, record):
                     where = int(chunk.lines[place]), int(chunk.columns[place])
-                    yield self._problem(start + i, *where, *told)._replace(content=f"{record:x}")
+                    yield self._problem(ordinal, *where, *told, f"{record:x}")
             start += len(chunk.prompts)
 
-    def _problem(self, ordinal: int, line: int, column: int, rule: str, first: int) -> Problem:
+    def _problem(self, ordinal: int, line: int, column: int, rule: str, first: int, content: str) -> Problem:
         here, there = self._begin(ordinal), self._begin(first)
         other = f" of {there.path}" if there.path != here.path else ""
         message = _MESSAGES[rule].format(f"record {first - there.ordinal}{other} (counted from 0)")
-        severity = RULES[rule].severity
-        return Problem(here.path, line, column, ordinal - here.ordinal, "", rule, severity, message)
+        number, severity = ordinal - here.ordinal, RULES[rule].severity
+        return Problem(here.path, line, column, number, "", rule, severity, message, content=content)
 
     def _begin(self, ordinal: int) -> _Begin:
         return next(begin for begin in reversed(self.begins) if begin.ordinal <= ordinal)

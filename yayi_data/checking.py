@@ -14,6 +14,7 @@ from yayi_data.read import chunks_of, open_sources
 from yayi_data.read.buffer import Place
 from yayi_data.read.lines import LineReader
 from yayi_data.read.sources import Source, blocks, line_starts
+from yayi_data.rules import RULES
 from yayi_data.runner import run
 from yayi_data.template import load_template
 from yayi_data.types import Chunk, Problem, Severity
@@ -223,6 +224,7 @@ class _Gathered:
 
     def __init__(self, options: ValidateOptions) -> None:
         self.baseline = load_baseline(options.baseline) if options.baseline else None
+        self.enabled = selected(options.select, options.ignore)
         self.severity = {rule: Severity(level) for rule, level in options.severity}
         self.most = min(options.max_problems or MOST_KEPT, MOST_KEPT)
         self.repeats = Repeats()
@@ -259,12 +261,16 @@ class _Gathered:
         if self.baseline and self.baseline.knows(problem):
             self.result.known += 1
             return
-        severity = self.severity.get(problem.rule)
-        found = problem._replace(severity=severity) if severity else problem
-        self.result.counts[found.rule] += 1
-        self.result.errors += found.severity is Severity.ERROR
-        if self.result.counts[found.rule] <= self.most:
-            self.by_file[found.path].append(found)
+        severity = self.count(problem.rule)
+        if self.result.counts[problem.rule] <= self.most:
+            self.by_file[problem.path].append(problem._replace(severity=severity))
+
+    def count(self, rule: str) -> Severity:
+        """Count a problem of a rule, and return its severity."""
+        severity = self.severity.get(rule) or RULES[rule].severity
+        self.result.counts[rule] += 1
+        self.result.errors += severity is Severity.ERROR
+        return severity
 
     def end_file(self) -> None:
         if not self.result.files:
@@ -276,8 +282,13 @@ class _Gathered:
     def finish(self) -> ValidateResult:
         """Compare the records with each other, and return everything."""
         self.end_file()
-        for problem in self.repeats.problems():
-            self.note(problem)
+        for repeat in self.repeats.found():
+            if repeat.rule not in self.enabled:
+                continue
+            if self.baseline or self.result.counts[repeat.rule] < self.most:
+                self.note(self.repeats.problem(repeat))
+            else:
+                self.count(repeat.rule)
         for problems in self.by_file.values():
             self.result.problems += sorted(problems, key=by_place)
         return self.result

@@ -324,3 +324,22 @@ def test_thousands_of_faults_in_one_record_are_each_at_their_place() -> None:
     result = validate_paths(ValidateOptions((write("\n".join(lines)),), workers=1))
     starts = [at for at in range(len(lines[1])) if lines[1].startswith('"机器人"', at)]
     assert [(p.line, p.column) for p in result.problems] == [(2, start + 1) for start in starts]
+
+
+@pytest.mark.parametrize(
+    ("options", "rules"),
+    [({}, ["duplicate-record", "conflicting-reply"]), ({"ignore": ("duplicate-record",)}, ["conflicting-reply"]),
+     ({"select": ("duplicate-record",)}, ["duplicate-record"])],
+)  # fmt: skip
+def test_of_the_rules_for_repeats_only_those_that_are_asked_for_are_told(
+    options: dict[str, tuple[str, ...]], rules: list[str]
+) -> None:
+    other = '{"instruction": "你好", "output": "不好"}\n'
+    result = validate_paths(ValidateOptions((write(GOOD + GOOD + other),), **options))
+    assert [problem.rule for problem in result.problems] == rules
+
+
+def test_repeats_past_the_most_that_are_kept_are_counted() -> None:
+    options = ValidateOptions((write(GOOD * 6),), max_problems=2, severity=(("duplicate-record", "error"),))
+    result = validate_paths(options)
+    assert (result.counts["duplicate-record"], result.errors, len(result.problems)) == (5, 5, 2)

@@ -20,6 +20,7 @@ from yayi_data.types import Chunk, Problem
 from yayi_data.validate import Checked
 
 Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[np.uint32]
 
 _MARKS = 1 << 26
 
@@ -107,13 +108,48 @@ class _Begin:
 
 
 class _Chunk(NamedTuple):
-    """The hashes of a chunk; of the records whose prompt may have come before, the indices and places too."""
+    """The hashes of a chunk; of the records whose prompt may have come before, the indices and places too.
+
+    `columns` is empty where all are 1.
+    """
 
     prompts: Ints
     records: Ints
-    at: Ints
-    lines: Ints
-    columns: Ints
+    at: Places
+    lines: Places
+    columns: Places
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Return the line and column of a record whose prompt may have come before."""
+        at = np.searchsorted(self.at, row)
+        return int(self.lines[at]), int(self.columns[at]) if len(self.columns) else 1
+
+
+class Repeat(NamedTuple):
+    """A record that breaks a rule because of an earlier one, `first`; both count over the whole run.
+
+    `record` is its hash, `row` its place in its chunk.
+    """
+
+    rule: str
+    first: int
+    ordinal: int
+    record: int
+    chunk: _Chunk
+    row: int
+
+
+_NONE: Ints = np.zeros(0, np.int64)
+
+
+def _unique(chunks: list[_Chunk]) -> Ints:
+    """Return the prompts of some chunks that may have come before, each once: often much fewer."""
+    found = [chunk.prompts[chunk.at] for chunk in chunks if len(chunk.at)]
+    return np.unique(np.concatenate(found)) if found else _NONE
+
+
+def _short(numbers: list[int]) -> Places:
+    return np.array(numbers, np.uint32)
 
 
 @dataclass(slots=True)
@@ -132,38 +168,50 @@ class Repeats:
         slots = found.prompts & (_MARKS - 1)
         again = self.marks[slots] | _repeated(slots)
         self.marks[slots] = True
-        at = np.flatnonzero(again & (found.prompts != 0))
-        lines = np.fromiter((found.lines[i] + lines_before for i in at.tolist()), np.int64, len(at))
-        columns = np.fromiter(
-            (found.columns[i] if found.columns else 1 for i in at.tolist()), np.int64, len(at)
-        )
-        self.chunks.append(_Chunk(found.prompts, found.records, at, lines, columns))
+        at = np.flatnonzero(again & (found.prompts != 0)).astype(np.uint32)
+        lines = [found.lines[i] + lines_before for i in at.tolist()]
+        columns = [found.columns[i] for i in at.tolist()] if found.columns else []
+        self.chunks.append(_Chunk(found.prompts, found.records, at, _short(lines), _short(columns)))
         self.count += len(found.prompts)
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield a problem for each record whose prompt came before, in the order of the records."""
-        doubted = [chunk.prompts[chunk.at] for chunk in self.chunks if len(chunk.at)]
-        if not doubted:
+    def found(self) -> Iterator[Repeat]:
+        """Yield the records whose prompt came before, in the order of the records."""
+        wanted = self._doubted()
+        if not len(wanted):
             return
-        wanted = np.unique(np.concatenate(doubted))
         earlier, start = _Earlier(), 0
         for chunk in self.chunks:
             near = np.minimum(np.searchsorted(wanted, chunk.prompts), len(wanted) - 1)
             compared = np.flatnonzero(wanted[near] == chunk.prompts)
-            places = np.searchsorted(chunk.at, compared)
-            columns = chunk.prompts[compared], chunk.records[compared], compared + start, places
-            for prompt, record, ordinal, place in zip(*map(np.ndarray.tolist, columns), strict=True):
-                if told := earlier.of(ordinal, prompt, record):
-                    where = int(chunk.lines[place]), int(chunk.columns[place])
-                    yield self._problem(ordinal, *where, *told, f"{record:x}")
+            columns = chunk.prompts[compared], chunk.records[compared], compared
+            for prompt, record, i in zip(*map(np.ndarray.tolist, columns), strict=True):
+                if told := earlier.of(start + i, prompt, record):
+                    yield Repeat(*told, start + i, record, chunk, i)
             start += len(chunk.prompts)
 
-    def _problem(self, ordinal: int, line: int, column: int, rule: str, first: int, content: str) -> Problem:
-        here, there = self._begin(ordinal), self._begin(first)
+    def _doubted(self) -> Ints:
+        """Return the prompts that may stand there twice, each once, sorted."""
+        found = [_unique(self.chunks[i : i + 64]) for i in range(0, len(self.chunks), 64)]
+        found = [prompts for prompts in found if len(prompts)]
+        return np.unique(np.concatenate(found)) if found else _NONE
+
+    def problem(self, repeat: Repeat) -> Problem:
+        """Return the problem that a repeat is."""
+        here, there = self._begin(repeat.ordinal), self._begin(repeat.first)
         other = f" of {there.path}" if there.path != here.path else ""
-        message = _MESSAGES[rule].format(f"record {first - there.ordinal}{other} (counted from 0)")
-        number, severity = ordinal - here.ordinal, RULES[rule].severity
-        return Problem(here.path, line, column, number, "", rule, severity, message, content=content)
+        message = _MESSAGES[repeat.rule].format(
+            f"record {repeat.first - there.ordinal}{other} (counted from 0)"
+        )
+        return Problem(
+            here.path,
+            *repeat.chunk.place(repeat.row),
+            repeat.ordinal - here.ordinal,
+            "",
+            repeat.rule,
+            RULES[repeat.rule].severity,
+            message,
+            content=f"{repeat.record:x}",
+        )
 
     def _begin(self, ordinal: int) -> _Begin:
         return next(begin for begin in reversed(self.begins) if begin.ordinal <= ordinal)

@@ -55,20 +55,19 @@ class LineReader:
         odd = b"\r" in data or (self.offset == 0 and data.startswith(BOM)) or (text[starts] <= 0x20).any()
         ends = [*breaks.tolist(), len(data)][: len(starts)]
         take = self._careful if odd else self._plain
-        chunk = take(Slices(data, starts.tolist(), ends), lines)
+        chunk = take(Slices(data, starts.tolist(), ends), (starts + self.offset).tolist(), lines)
         self.offset += len(data)
         self.line += len(starts)
         self.record += len(chunk)
         return chunk
 
-    def _plain(self, raws: Slices, lines: range) -> Chunk:
-        begins = [start + self.offset for start in raws.starts]
+    def _plain(self, raws: Slices, begins: list[int], lines: range) -> Chunk:
         return Chunk(self.source.index, self.record, lines, begins, raws, data=raws.data)
 
-    def _careful(self, cut: Slices, lines: range) -> Chunk:
+    def _careful(self, cut: Slices, begins: list[int], lines: range) -> Chunk:
         """Leave out a byte order mark, blank lines, and the CR of CRLF."""
         data, raws = cut.data, [raw.removesuffix(b"\r") for raw in cut]
-        begins, columns, problems = [start + self.offset for start in cut.starts], [1] * len(raws), []
+        columns, problems = [1] * len(raws), []
         if self.offset == 0 and data.startswith(BOM):
             problems = [problem(Where(self.source.path, None, 1, 1), raws[0], 0, "encoding-bom", BOM_FOUND)]
             raws[0], begins[0], columns[0] = raws[0].removeprefix(BOM), len(BOM), 2

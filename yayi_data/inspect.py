@@ -61,6 +61,10 @@ def inspect(path: str, options: InspectOptions) -> None:
         raise YayiError("--row and --source exclude each other: choose one")
     there = find_packed(path)
     if there is not None:
+        if options.tokenizer is not None or options.template != InspectOptions().template:
+            raise YayiError(
+                f"{bare(path)}: is packed already: leave out --tokenizer and --template, for raw files"
+            )
         _show(there, bare(path), options)
         return
     if not is_url(path) and path != "-" and not Path(path).exists() and not set("*?[") & set(path):

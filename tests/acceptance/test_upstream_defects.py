@@ -128,7 +128,7 @@ def test_the_converter_tells_malformed_records_and_never_appends(tmp_path: Path)
     for _ in range(2):
         run("convert", source, "--to", "multi-turn", "--output", output, "--on-problem", "drop")
     assert len(json.loads(output.read_text())) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "out.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "out.dropped.jsonl", "out.json"]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:

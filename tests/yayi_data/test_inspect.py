@@ -185,3 +185,9 @@ def test_a_hostile_domain_reaches_no_screen(tmp_path: Path, byte_level: Path) ->
     result = CliRunner().invoke(app, arguments)
     assert list(json.loads(result.stdout)["domains"]) == ["红\x9b31m\u202e"]
     assert UNSAFE.search(result.stdout.removesuffix("\n")) is None
+
+
+@pytest.mark.parametrize("options", [InspectOptions(tokenizer="x"), InspectOptions(template="chatml")])
+def test_what_is_packed_is_not_packed_again(folder: str, options: InspectOptions) -> None:
+    with pytest.raises(YayiError, match="is packed already: leave out --tokenizer and --template"):
+        inspect(folder, options)

@@ -233,8 +233,13 @@ def test_text_stands_out_in_both_themes(
 
 
 def test_a_page_can_be_printed_with_every_conversation(pages: dict[str, Path], browser: Browser) -> None:
+    from selenium.common.exceptions import WebDriverException
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser.open(pages["packed"])
-    printed = browser.driver.execute_cdp_cmd("Page.printToPDF", {})
+    # On a busy machine Chromium's printing fails now and then ("Printing failed"), whatever the page is.
+    patient = WebDriverWait(browser.driver, 60, ignored_exceptions=[WebDriverException])
+    printed = patient.until(lambda driver: driver.execute_cdp_cmd("Page.printToPDF", {}))
     assert base64.b64decode(printed["data"]).startswith(b"%PDF")
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     talks = "return [...document.querySelectorAll('.talk')].every((talk) => talk.getBoundingClientRect().height > 0)"
